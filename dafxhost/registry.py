@@ -1,0 +1,239 @@
+"""Finding effects, encoders and gradient estimators: ours and anybody's, by entry point.
+
+A package takes part by one entry point in the group "dafxhost" naming a module that implements one or more
+hooks::
+
+    [project.entry-points.dafxhost]
+    my-effects = "my_package"
+
+    # my_package.py
+    from dafxhost.registry import EffectSpec, hookimpl
+
+    @hookimpl
+    def dafxhost_effects():
+        return [EffectSpec("my-gain", "my_package.gain:make", "A gain.")]
+
+Hooks return specs, which are cheap: nothing they name is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pluggy
+
+from dafxhost.errors import RegistryError, UnknownNameError
+
+GROUP = "dafxhost"
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name in the registry.
+
+    Attributes:
+        name: lower case, words joined by hyphens.
+        factory: "module:attribute" of what makes it, imported only when asked for.
+        summary: one line.
+        provider: "module:attribute" of a cheap function `name -> str` that says what serves it here, or "".
+    """
+
+    name: str
+    factory: str
+    summary: str = ""
+    provider: str = ""
+
+    kind = "thing"
+
+    def load(self) -> Any:
+        """Import and return what `factory` names. Raises RegistryError with the reason."""
+        return load_attribute(self.factory, f"{self.kind} {self.name!r}")
+
+    def provider_text(self) -> str:
+        """What serves it here, e.g. "lv2"; "" when it does not say."""
+        return str(load_attribute(self.provider, f"{self.kind} {self.name!r}")(self.name)) if self.provider else ""
+
+
+class EffectSpec(Spec):
+    """`factory(provider: str | None = None) -> dafxhost.Effect`."""
+
+    kind = "effect"
+
+
+class EncoderSpec(Spec):
+    """`factory(**options) -> dafxhost.encoder.Encoder` (a torch.nn.Module)."""
+
+    kind = "encoder"
+
+
+class EstimatorSpec(Spec):
+    """`factory(**options) -> dafxhost.estimators.base.Estimator`."""
+
+    kind = "estimator"
+
+
+class Hooks:
+    """The hooks a package may implement; each returns an iterable of specs."""
+
+    @hookspec
+    def dafxhost_effects(self) -> Iterable[EffectSpec]:
+        """Effects this package adds."""
+        raise RegistryError("a hook specification is not to be called")
+
+    @hookspec
+    def dafxhost_encoders(self) -> Iterable[EncoderSpec]:
+        """Audio encoders this package adds."""
+        raise RegistryError("a hook specification is not to be called")
+
+    @hookspec
+    def dafxhost_estimators(self) -> Iterable[EstimatorSpec]:
+        """Gradient estimators this package adds."""
+        raise RegistryError("a hook specification is not to be called")
+
+
+HOOKS = {"effect": "dafxhost_effects", "encoder": "dafxhost_encoders", "estimator": "dafxhost_estimators"}
+SPEC_CLASSES: dict[str, type[Spec]] = {"effect": EffectSpec, "encoder": EncoderSpec, "estimator": EstimatorSpec}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One spec and where it came from."""
+
+    spec: Spec
+    distribution: str
+    version: str
+
+    @property
+    def kind(self) -> str:
+        return self.spec.kind
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A package, hook or spec that could not be used, and why."""
+
+    entry_point: str
+    distribution: str
+    version: str
+    reason: str
+
+
+def load_attribute(target: str, what: str) -> Any:
+    """"module:attribute" -> the attribute. Raises RegistryError naming `what` asked for it."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        value: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            value = getattr(value, part)
+    except Exception as error:
+        raise RegistryError(f"{what} names {target!r}, which cannot be loaded: {type(error).__name__}: {error}") from error
+    return value
+
+
+class Registry:
+    """All entries found, and all that were found broken.
+
+    Args:
+        entry_points: mostly for tests; by default those of the group "dafxhost" of this environment.
+    """
+
+    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+        self.entries: list[Entry] = []
+        self.broken: list[Broken] = []
+        manager = pluggy.PluginManager(GROUP)
+        manager.add_hookspecs(Hooks)
+        found = importlib.metadata.entry_points(group=GROUP) if entry_points is None else entry_points
+        for point in sorted(found, key=lambda p: (_origin(p), p.name)):
+            self._add(manager, point)
+
+    def _add(self, manager: pluggy.PluginManager, point: importlib.metadata.EntryPoint) -> None:
+        distribution, version = _origin(point)
+
+        def broken(reason: str) -> None:
+            self.broken.append(Broken(point.name, distribution, version, reason))
+
+        # Somebody else's code may raise anything at import or in a hook; it must take down nothing but itself.
+        try:
+            plugin = point.load()
+            # The name carries the distribution: two packages may choose the same entry point name.
+            manager.register(plugin, name=f"{distribution}:{point.name}")
+            problems = [h for h in dir(plugin) if h.startswith("dafxhost_") and h not in HOOKS.values()
+                        and getattr(getattr(plugin, h), "dafxhost_impl", None)]
+            if problems:
+                broken(f"implements unknown hooks {', '.join(problems)}; there are {', '.join(HOOKS.values())}")
+        except Exception as error:  # noqa: BLE001
+            broken(f"{type(error).__name__}: {error}")
+            return
+        for kind, hook in HOOKS.items():
+            function = getattr(plugin, hook, None)
+            if function is None:
+                continue
+            try:
+                specs = list(function())
+            except Exception as error:  # noqa: BLE001
+                broken(f"{hook} raised {type(error).__name__}: {error}")
+                continue
+            for spec in specs:
+                if not isinstance(spec, SPEC_CLASSES[kind]):
+                    broken(f"{hook} gave {spec!r}, which is no {SPEC_CLASSES[kind].__name__}")
+                else:
+                    self.entries.append(Entry(spec, distribution, version))
+
+    def names(self, kind: str) -> list[str]:
+        """Sorted names of one kind ("effect", "encoder", "estimator")."""
+        return sorted({e.spec.name for e in self.entries if e.kind == kind})
+
+    def find(self, kind: str, name: str) -> Spec:
+        """The spec of that name.
+
+        Raises:
+            UnknownNameError: with near misses and all names, and what is broken.
+            RegistryError: two distributions offer it.
+        """
+        hits = [e for e in self.entries if e.kind == kind and e.spec.name == name]
+        if len(hits) > 1:
+            raise RegistryError(f"{kind} {name!r} is offered by " + " and by ".join(
+                f"{e.distribution} {e.version}" for e in hits) + "; uninstall one of them")
+        if not hits:
+            hint = "Broken: " + "; ".join(f"{b.distribution}: {b.reason}" for b in self.broken) if self.broken else ""
+            raise UnknownNameError(kind, name, self.names(kind), hint)
+        return hits[0].spec
+
+
+def _origin(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    dist = getattr(point, "dist", None)
+    return (dist.name, dist.version) if dist is not None else (point.value, "")
+
+
+@cache
+def registry() -> Registry:
+    """The registry of this environment, read once a process."""
+    return Registry()
+
+
+def effect(name: str, provider: str | None = None) -> Any:
+    """The effect of that name, served by the best provider found here, or by the one asked for.
+
+    Raises:
+        UnknownNameError: no such effect, or no such provider of it.
+        EffectUnavailableError: nothing on this machine can host it; says what to install.
+    """
+    factory: Callable[..., Any] = registry().find("effect", name).load()
+    return factory(provider=provider)
+
+
+def encoder(name: str, **options: Any) -> Any:
+    """A new encoder of that name (a torch module)."""
+    return registry().find("encoder", name).load()(**options)
+
+
+def estimator(name: str, **options: Any) -> Any:
+    """A new gradient estimator of that name."""
+    return registry().find("estimator", name).load()(**options)
