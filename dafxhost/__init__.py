@@ -23,20 +23,28 @@ if TYPE_CHECKING:
     from dafxhost.registry import effect as effect
     from dafxhost.registry import encoder as encoder
     from dafxhost.registry import estimator as estimator
-    from dafxhost.training.trainer import train as train
     from dafxhost.style_transfer import transfer as transfer
+    from dafxhost.training.trainer import train as train
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Effect": "dafxhost.effects", "Provider": "dafxhost.effects",
-    "DafxhostError": "dafxhost.errors", "RenderError": "dafxhost.errors",
+    "Effect": "dafxhost.effects",
+    "Provider": "dafxhost.effects",
+    "DafxhostError": "dafxhost.errors",
+    "RenderError": "dafxhost.errors",
     "Executor": "dafxhost.execution.executor",
-    "PluginLayer": "dafxhost.layer", "PluginLoss": "dafxhost.layer",
-    "Parameter": "dafxhost.parameters", "Port": "dafxhost.parameters",
-    "Processor": "dafxhost.processor", "RenderSpec": "dafxhost.processor",
-    "effect": "dafxhost.registry", "encoder": "dafxhost.registry", "estimator": "dafxhost.registry",
-    "train": "dafxhost.training.trainer", "transfer": "dafxhost.style_transfer",
+    "PluginLayer": "dafxhost.layer",
+    "PluginLoss": "dafxhost.layer",
+    "Parameter": "dafxhost.parameters",
+    "Port": "dafxhost.parameters",
+    "Processor": "dafxhost.processor",
+    "RenderSpec": "dafxhost.processor",
+    "effect": "dafxhost.registry",
+    "encoder": "dafxhost.registry",
+    "estimator": "dafxhost.registry",
+    "train": "dafxhost.training.trainer",
+    "transfer": "dafxhost.style_transfer",
 }
 __all__ = [*sorted(_WHERE), "__version__"]
 

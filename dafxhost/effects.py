@@ -87,17 +87,28 @@ class Effect:
         """A setting `[P]` on 0..1 -> {name: native value}; a choice gives its label, a toggle a bool."""
         setting = np.asarray(setting, dtype=np.float64)
         if setting.shape != (len(self.parameters),):
-            raise ShapeError(f"a setting of {self.name} has shape [{len(self.parameters)}], not {list(setting.shape)}")
+            raise ShapeError(
+                f"a setting of {self.name} has shape [{len(self.parameters)}], not {list(setting.shape)}"
+            )
         out: dict[str, Any] = {}
         for p, u in zip(self.parameters, setting, strict=True):
             native = float(p.to_native(u))
-            out[p.name] = (p.choices[int(native)] if p.kind == "choice" else bool(native) if p.kind == "toggle"
-                           else int(native) if p.kind == "integer" else native)
+            out[p.name] = (
+                p.choices[int(native)]
+                if p.kind == "choice"
+                else bool(native)
+                if p.kind == "toggle"
+                else int(native)
+                if p.kind == "integer"
+                else native
+            )
         return out
 
     def table(self, setting: Any) -> list[tuple[str, str]]:
         """A setting as (name, text) rows for people: [("drive", "0.7 (40 %)"), ...]."""
-        return [(p.name, p.text(float(p.to_native(u)))) for p, u in zip(self.parameters, setting, strict=True)]
+        return [
+            (p.name, p.text(float(p.to_native(u)))) for p, u in zip(self.parameters, setting, strict=True)
+        ]
 
     def plugin_values(self, settings: np.ndarray) -> np.ndarray:
         """Settings `[..., P]` on 0..1 -> plugin values `[..., P]`, float64."""

@@ -81,13 +81,18 @@ class Parameter:
         if self.kind == "choice" and not self.choices:
             raise ParameterError(f"parameter {self.name!r}: a choice needs its labels")
         if self.kind == "choice" and (self.minimum, self.maximum) != (0, len(self.choices) - 1):
-            raise ParameterError(f"parameter {self.name!r}: a choice of {len(self.choices)} ranges over "
-                                 f"0..{len(self.choices) - 1}, not {self.minimum}..{self.maximum}")
+            raise ParameterError(
+                f"parameter {self.name!r}: a choice of {len(self.choices)} ranges over "
+                f"0..{len(self.choices) - 1}, not {self.minimum}..{self.maximum}"
+            )
         if not (math.isfinite(self.minimum) and math.isfinite(self.maximum) and self.minimum <= self.maximum):
-            raise ParameterError(f"parameter {self.name!r}: range {self.minimum}..{self.maximum} is not a range")
+            raise ParameterError(
+                f"parameter {self.name!r}: range {self.minimum}..{self.maximum} is not a range"
+            )
         if not self.minimum <= self.default <= self.maximum:
-            raise ParameterError(f"parameter {self.name!r}: default {self.default} lies outside "
-                                 f"{self.minimum}..{self.maximum}")
+            raise ParameterError(
+                f"parameter {self.name!r}: default {self.default} lies outside {self.minimum}..{self.maximum}"
+            )
         if self.scale == "log" and self.minimum <= 0:
             raise ParameterError(f"parameter {self.name!r}: a logarithmic scale needs a positive minimum")
 
@@ -148,7 +153,8 @@ class Parameter:
         if self.kind == "choice":
             wanted = text.lower()
             hits = [i for i, c in enumerate(self.choices) if c.lower() == wanted] or [
-                i for i, c in enumerate(self.choices) if c.lower().startswith(wanted)]
+                i for i, c in enumerate(self.choices) if c.lower().startswith(wanted)
+            ]
             if len(hits) == 1 and wanted:
                 return float(hits[0])
         if self.kind == "toggle" and text.lower() in ("on", "true", "yes", "off", "false", "no"):
@@ -156,7 +162,9 @@ class Parameter:
         try:
             number = float(text)
         except ValueError:
-            raise ParameterError(f"{self.name}={text}: not a value of this parameter; {self.range_text()}") from None
+            raise ParameterError(
+                f"{self.name}={text}: not a value of this parameter; {self.range_text()}"
+            ) from None
         if not self.minimum <= number <= self.maximum:  # also refuses NaN
             raise ParameterError(f"{self.name}={text}: out of range; {self.range_text()}")
         if self.levels and number != round(number):
@@ -187,8 +195,16 @@ class Parameter:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able summary, without the port: what a run stores and compares."""
-        return {"name": self.name, "kind": self.kind, "minimum": self.minimum, "maximum": self.maximum,
-                "default": self.default, "unit": self.unit, "scale": self.scale, "choices": list(self.choices)}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "default": self.default,
+            "unit": self.unit,
+            "scale": self.scale,
+            "choices": list(self.choices),
+        }
 
 
 def plugin_values(parameters: Sequence[Parameter], settings: np.ndarray) -> np.ndarray:

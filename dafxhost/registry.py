@@ -58,7 +58,11 @@ class Spec:
 
     def provider_text(self) -> str:
         """What serves it here, e.g. "lv2"; "" when it does not say."""
-        return str(load_attribute(self.provider, f"{self.kind} {self.name!r}")(self.name)) if self.provider else ""
+        return (
+            str(load_attribute(self.provider, f"{self.kind} {self.name!r}")(self.name))
+            if self.provider
+            else ""
+        )
 
 
 class EffectSpec(Spec):
@@ -99,7 +103,11 @@ class Hooks:
 
 
 HOOKS = {"effect": "dafxhost_effects", "encoder": "dafxhost_encoders", "estimator": "dafxhost_estimators"}
-SPEC_CLASSES: dict[str, type[Spec]] = {"effect": EffectSpec, "encoder": EncoderSpec, "estimator": EstimatorSpec}
+SPEC_CLASSES: dict[str, type[Spec]] = {
+    "effect": EffectSpec,
+    "encoder": EncoderSpec,
+    "estimator": EstimatorSpec,
+}
 
 
 @dataclass(frozen=True)
@@ -126,14 +134,16 @@ class Broken:
 
 
 def load_attribute(target: str, what: str) -> Any:
-    """"module:attribute" -> the attribute. Raises RegistryError naming `what` asked for it."""
+    """ "module:attribute" -> the attribute. Raises RegistryError naming `what` asked for it."""
     module_name, _, attribute = target.partition(":")
     try:
         value: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             value = getattr(value, part)
     except Exception as error:
-        raise RegistryError(f"{what} names {target!r}, which cannot be loaded: {type(error).__name__}: {error}") from error
+        raise RegistryError(
+            f"{what} names {target!r}, which cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     return value
 
 
@@ -164,10 +174,17 @@ class Registry:
             plugin = point.load()
             # The name carries the distribution: two packages may choose the same entry point name.
             manager.register(plugin, name=f"{distribution}:{point.name}")
-            problems = [h for h in dir(plugin) if h.startswith("dafxhost_") and h not in HOOKS.values()
-                        and getattr(getattr(plugin, h), "dafxhost_impl", None)]
+            problems = [
+                h
+                for h in dir(plugin)
+                if h.startswith("dafxhost_")
+                and h not in HOOKS.values()
+                and getattr(getattr(plugin, h), "dafxhost_impl", None)
+            ]
             if problems:
-                broken(f"implements unknown hooks {', '.join(problems)}; there are {', '.join(HOOKS.values())}")
+                broken(
+                    f"implements unknown hooks {', '.join(problems)}; there are {', '.join(HOOKS.values())}"
+                )
         except Exception as error:  # noqa: BLE001
             broken(f"{type(error).__name__}: {error}")
             return
@@ -199,10 +216,17 @@ class Registry:
         """
         hits = [e for e in self.entries if e.kind == kind and e.spec.name == name]
         if len(hits) > 1:
-            raise RegistryError(f"{kind} {name!r} is offered by " + " and by ".join(
-                f"{e.distribution} {e.version}" for e in hits) + "; uninstall one of them")
+            raise RegistryError(
+                f"{kind} {name!r} is offered by "
+                + " and by ".join(f"{e.distribution} {e.version}" for e in hits)
+                + "; uninstall one of them"
+            )
         if not hits:
-            hint = "Broken: " + "; ".join(f"{b.distribution}: {b.reason}" for b in self.broken) if self.broken else ""
+            hint = (
+                "Broken: " + "; ".join(f"{b.distribution}: {b.reason}" for b in self.broken)
+                if self.broken
+                else ""
+            )
             raise UnknownNameError(kind, name, self.names(kind), hint)
         return hits[0].spec
 
