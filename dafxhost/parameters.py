@@ -86,15 +86,28 @@ class Parameter:
                 f"0..{len(self.choices) - 1}, not {self.minimum}..{self.maximum}"
             )
         if not (math.isfinite(self.minimum) and math.isfinite(self.maximum) and self.minimum <= self.maximum):
+            raise ParameterError(f"parameter {self.name!r}: {self._range()} is not a range")
+        if self.kind == "toggle" and (self.minimum, self.maximum) != (0, 1):
+            raise ParameterError(f"parameter {self.name!r}: a toggle ranges over 0..1, not {self._range()}")
+        if self.kind == "integer" and not (
+            float(self.minimum).is_integer() and float(self.maximum).is_integer()
+        ):
             raise ParameterError(
-                f"parameter {self.name!r}: range {self.minimum}..{self.maximum} is not a range"
+                f"parameter {self.name!r}: an integer ranges over whole numbers, not {self._range()}"
+            )
+        if self.port.values and len(self.port.values) != self.levels:
+            raise ParameterError(
+                f"parameter {self.name!r}: {len(self.port.values)} plugin values for {self.levels} values"
             )
         if not self.minimum <= self.default <= self.maximum:
             raise ParameterError(
-                f"parameter {self.name!r}: default {self.default} lies outside {self.minimum}..{self.maximum}"
+                f"parameter {self.name!r}: default {self.default} lies outside {self._range()}"
             )
         if self.scale == "log" and self.minimum <= 0:
             raise ParameterError(f"parameter {self.name!r}: a logarithmic scale needs a positive minimum")
+
+    def _range(self) -> str:
+        return f"{self.minimum}..{self.maximum}"
 
     @property
     def levels(self) -> int:
@@ -143,22 +156,22 @@ class Parameter:
     def parse(self, value: float | int | bool | str) -> float:
         """A value as a person gives it -> native value.
 
-        Accepts numbers in the native unit, a choice's label (any unambiguous beginning of it, or its index),
-        and on/off/true/false for a toggle.
+        Accepts numbers in the native unit, with or without that unit behind them; a choice's label, its
+        index, or any unambiguous beginning of its label, in this order (labels may begin with digits); and
+        on/off/true/false for a toggle.
 
         Raises:
             ParameterError: not a value of this parameter, with the range or the labels.
         """
         text = str(value).strip()
         if self.kind == "choice":
-            wanted = text.lower()
-            hits = [i for i, c in enumerate(self.choices) if c.lower() == wanted] or [
-                i for i, c in enumerate(self.choices) if c.lower().startswith(wanted)
-            ]
-            if len(hits) == 1 and wanted:
-                return float(hits[0])
+            index = self._choice_index(text)
+            if index is not None:
+                return float(index)
         if self.kind == "toggle" and text.lower() in ("on", "true", "yes", "off", "false", "no"):
             return float(text.lower() in ("on", "true", "yes"))
+        if self.unit and text.lower().endswith(self.unit.lower()):
+            text = text[: -len(self.unit)].rstrip()
         try:
             number = float(text)
         except ValueError:
@@ -170,6 +183,20 @@ class Parameter:
         if self.levels and number != round(number):
             raise ParameterError(f"{self.name}={text}: takes whole numbers only; {self.range_text()}")
         return number
+
+    def _choice_index(self, text: str) -> int | None:
+        """Which choice `text` names; None if none or several."""
+        labels = [c.strip() for c in self.choices]
+        lowered = [c.lower() for c in labels]
+        for hits in (
+            [i for i, c in enumerate(labels) if c == text],
+            [i for i, c in enumerate(lowered) if c == text.lower()],
+            [i for i in range(len(labels)) if str(i) == text],
+            [i for i, c in enumerate(lowered) if text and c.startswith(text.lower())],
+        ):
+            if hits:
+                return hits[0] if len(hits) == 1 else None
+        return None
 
     def range_text(self) -> str:
         """The range in words: "0 to 1, default 0.5"."""
@@ -186,12 +213,12 @@ class Parameter:
             return self.choices[int(native)]
         if self.kind == "toggle":
             return "on" if native else "off"
-        plain = f"{native:.4g}" + (f" {self.unit}" if self.unit else "")
+        plain = _number(native, 4) + (f" {self.unit}" if self.unit else "")
         if self.display is None or self.maximum == self.minimum:
             return plain
         low, high, unit = self.display
         shown = low + (native - self.minimum) / (self.maximum - self.minimum) * (high - low)
-        return f"{plain} ({shown:.3g} {unit})".replace(" )", ")")
+        return f"{plain} ({_number(shown, 3)} {unit})".replace(" )", ")")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able summary, without the port: what a run stores and compares."""
@@ -205,6 +232,11 @@ class Parameter:
             "scale": self.scale,
             "choices": list(self.choices),
         }
+
+
+def _number(value: float, digits: int) -> str:
+    """Significant digits, but never "1.2e+04": frequencies and times are read in plain numbers."""
+    return f"{value:.0f}" if 10**digits <= abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
 def plugin_values(parameters: Sequence[Parameter], settings: np.ndarray) -> np.ndarray:

@@ -23,11 +23,14 @@ import importlib.metadata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from dafxhost.errors import RegistryError, UnknownNameError
+from dafxhost.errors import DafxhostError, RegistryError, UnknownNameError
+
+if TYPE_CHECKING:
+    from dafxhost.effects import Effect
 
 GROUP = "dafxhost"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -133,6 +136,11 @@ class Broken:
     reason: str
 
 
+def _reason(error: BaseException) -> str:
+    """An exception on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def load_attribute(target: str, what: str) -> Any:
     """ "module:attribute" -> the attribute. Raises RegistryError naming `what` asked for it."""
     module_name, _, attribute = target.partition(":")
@@ -140,10 +148,8 @@ def load_attribute(target: str, what: str) -> Any:
         value: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             value = getattr(value, part)
-    except Exception as error:
-        raise RegistryError(
-            f"{what} names {target!r}, which cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise RegistryError(f"{what} names {target!r}, which cannot be loaded: {_reason(error)}") from error
     return value
 
 
@@ -169,7 +175,8 @@ class Registry:
         def broken(reason: str) -> None:
             self.broken.append(Broken(point.name, distribution, version, reason))
 
-        # Somebody else's code may raise anything at import or in a hook; it must take down nothing but itself.
+        # Somebody else's code may raise anything at import or in a hook, even SystemExit; it must take down
+        # nothing but itself.
         try:
             plugin = point.load()
             # The name carries the distribution: two packages may choose the same entry point name.
@@ -185,8 +192,8 @@ class Registry:
                 broken(
                     f"implements unknown hooks {', '.join(problems)}; there are {', '.join(HOOKS.values())}"
                 )
-        except Exception as error:  # noqa: BLE001
-            broken(f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            broken(_reason(error))
             return
         for kind, hook in HOOKS.items():
             function = getattr(plugin, hook, None)
@@ -194,12 +201,14 @@ class Registry:
                 continue
             try:
                 specs = list(function())
-            except Exception as error:  # noqa: BLE001
-                broken(f"{hook} raised {type(error).__name__}: {error}")
+            except (Exception, SystemExit) as error:  # noqa: BLE001
+                broken(f"{hook} raised {_reason(error)}")
                 continue
             for spec in specs:
                 if not isinstance(spec, SPEC_CLASSES[kind]):
                     broken(f"{hook} gave {spec!r}, which is no {SPEC_CLASSES[kind].__name__}")
+                elif not (isinstance(spec.name, str) and spec.name and isinstance(spec.factory, str)):
+                    broken(f"{hook} gave {spec!r}, whose name or factory is no text")
                 else:
                     self.entries.append(Entry(spec, distribution, version))
 
@@ -216,11 +225,9 @@ class Registry:
         """
         hits = [e for e in self.entries if e.kind == kind and e.spec.name == name]
         if len(hits) > 1:
-            raise RegistryError(
-                f"{kind} {name!r} is offered by "
-                + " and by ".join(f"{e.distribution} {e.version}" for e in hits)
-                + "; uninstall one of them"
-            )
+            sources = sorted({f"{e.distribution} {e.version}" for e in hits})
+            remedy = "; uninstall one of them" if len(sources) > 1 else " twice; that is a fault in it"
+            raise RegistryError(f"{kind} {name!r} is offered by " + " and by ".join(sources) + remedy)
         if not hits:
             hint = (
                 "Broken: " + "; ".join(f"{b.distribution}: {b.reason}" for b in self.broken)
@@ -242,22 +249,37 @@ def registry() -> Registry:
     return Registry()
 
 
-def effect(name: str, provider: str | None = None) -> Any:
+def effect(name: str, provider: str | None = None) -> Effect:
     """The effect of that name, served by the best provider found here, or by the one asked for.
 
     Raises:
         UnknownNameError: no such effect, or no such provider of it.
         EffectUnavailableError: nothing on this machine can host it; says what to install.
+        RegistryError: the package that offers it is broken.
     """
-    factory: Callable[..., Any] = registry().find("effect", name).load()
-    return factory(provider=provider)
+    from dafxhost.effects import Effect
+
+    made = _make("effect", name, provider=provider)
+    if not isinstance(made, Effect):
+        raise RegistryError(f"effect {name!r}: its factory gave {type(made).__name__}, which is no Effect")
+    return made
 
 
 def encoder(name: str, **options: Any) -> Any:
-    """A new encoder of that name (a torch module)."""
-    return registry().find("encoder", name).load()(**options)
+    """A new encoder of that name (a torch module). Raises like `effect`."""
+    return _make("encoder", name, **options)
 
 
 def estimator(name: str, **options: Any) -> Any:
-    """A new gradient estimator of that name."""
-    return registry().find("estimator", name).load()(**options)
+    """A new gradient estimator of that name. Raises like `effect`."""
+    return _make("estimator", name, **options)
+
+
+def _make(kind: str, name: str, **options: Any) -> Any:
+    factory: Callable[..., Any] = registry().find(kind, name).load()
+    try:
+        return factory(**options)
+    except DafxhostError:
+        raise
+    except Exception as error:
+        raise RegistryError(f"{kind} {name!r} could not be made: {_reason(error)}") from error
