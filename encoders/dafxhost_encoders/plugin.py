@@ -7,4 +7,20 @@ from dafxhost.registry import EncoderSpec, hookimpl
 
 @hookimpl
 def dafxhost_encoders() -> list[EncoderSpec]:
-    return []
+    return [
+        EncoderSpec(
+            "log-mel",
+            "dafxhost_encoders.logmel:LogMelEncoder",
+            "Log-mel spectrogram and a small convolutional network, trained with the controller.",
+        ),
+        EncoderSpec(
+            "spectrogram-vae",
+            "dafxhost_encoders.spectrogram_vae:SpectrogramVAE",
+            "Spectrogram beta-VAE; the embedding is its latent mean.",
+        ),
+        EncoderSpec(
+            "pretrained",
+            "dafxhost_encoders.pretrained:PretrainedEncoder",
+            "A frozen encoder from a weights file (option weights=FILE).",
+        ),
+    ]
