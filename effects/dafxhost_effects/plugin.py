@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dafxhost.registry import EffectSpec, hookimpl
+from dafxhost_effects import mda
+from dafxhost_effects.factories import target
 
 
 @hookimpl
 def dafxhost_effects() -> list[EffectSpec]:
-    return []
+    return [
+        EffectSpec(name, target(m.__name__, name), m.summary(name), f"{m.__name__}:provider_of")
+        for m in (mda,)
+        for name in m.table()
+    ]

@@ -1,0 +1,66 @@
+"""Plugin files: their identity, and descriptions kept on disk so that a plugin is described once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dafxhost.errors import PluginError
+
+FORMAT = 1  # of the descriptions; raised when their shape changes, so that old ones are not read
+
+
+@cache
+def _sha256(path: str, _mtime: int, _size: int) -> str:
+    with open(path, "rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_identity(path: Path) -> str:
+    """ "sha256:..." of a file, kept for this process.
+
+    Raises:
+        PluginError: the file cannot be read.
+    """
+    try:
+        facts = path.stat()
+        return _sha256(str(path), facts.st_mtime_ns, facts.st_size)
+    except OSError as error:
+        raise PluginError(f"the plugin's file {path} cannot be read: {error.strerror}") from error
+
+
+def key(*paths: Path) -> str:
+    """A name for these files as they are now: path, time and size of each."""
+    facts = [(str(p.resolve()), p.stat().st_mtime_ns, p.stat().st_size) for p in paths]
+    return hashlib.sha256(json.dumps([FORMAT, facts]).encode()).hexdigest()[:32]
+
+
+def cache_folder() -> Path:
+    """`DAFXHOST_CACHE`, else `dafxhost` in the user's cache folder."""
+    own = os.environ.get("DAFXHOST_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dafxhost"
+
+
+def cached(kind: str, name: str, make: Callable[[], Any]) -> Any:
+    """JSON made once and kept in the cache folder; a corrupt or unwritable cache only costs remaking it."""
+    path = cache_folder() / f"{kind}-{name}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        value = make()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            json.dump(value, file)
+        os.replace(file.name, path)
+    except OSError:
+        return value  # a read-only home is no reason to fail
+    return value

@@ -1,0 +1,134 @@
+"""The 36 mda plugins by Paul Kellett, by name, on whatever hosts them here.
+
+`mda.json` holds what the Turtle files of the LV2 port (mda-lv2 1.2.10) say, so that naming an mda effect
+needs neither its files nor an RDF parser; a test compares the two. All ports run 0..1: the units in those
+files belong to the values that a panel would display, and are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dafxhost.effects import Effect, Provider
+from dafxhost.errors import EffectUnavailableError, UnknownNameError
+from dafxhost_effects.factories import Factories
+from dafxhost_effects.hosts import lv2_info
+from dafxhost_effects.hosts.files import file_identity
+
+DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
+    # What the plugin's own panel shows (getParameterDisplay of Paul Kellett's mdaCombo).
+    "mda-combo": {
+        "drive": (-100.0, 100.0, "%"),
+        "bias": (-100.0, 100.0, "%"),
+        "output": (-20.0, 20.0, "dB"),
+        "hpf_freq": (0.0, 100.0, "%"),
+        "hpf_reso": (0.0, 100.0, "%"),
+    }
+}
+BUILTIN = {"mda-combo": "dafxhost_effects.builtin.combo:ComboProcessor"}
+
+
+@cache
+def table() -> dict[str, dict[str, Any]]:
+    """Name -> facts of each plugin: stem, uri, label, comment, instrument, port numbers, controls."""
+    return json.loads(resources.files("dafxhost_effects").joinpath("mda.json").read_text(encoding="utf-8"))
+
+
+def summary(name: str) -> str:
+    facts = table()[name]
+    text = facts["comment"] or facts["label"].removeprefix("MDA ")
+    return f"{text} (instrument: silent without MIDI)" if facts["instrument"] else text
+
+
+def description(name: str, bundle: Path) -> dict[str, Any]:
+    """The table's facts as a description that `lv2_info` understands."""
+    facts = table()[name]
+    controls = [
+        {
+            "index": i,
+            "minimum": 0.0,
+            "maximum": 1.0,
+            "log": False,
+            "rate": False,
+            "unit": "",
+            "points": [],
+            **c,
+        }
+        for i, c in enumerate(facts["controls"])
+    ]
+    empty = {"side_in": [], "extra_out": [], "control_out": [], "atom_out": [], "fixed": [], "latency": None}
+    return {
+        **{k: facts[k] for k in ("uri", "comment", "required", "audio_in", "audio_out", "atom_in")},
+        **empty,
+        "name": facts["label"],
+        "bundle": str(bundle),
+        "binary": str(bundle / f"{facts['stem']}.so"),
+        "controls": controls,
+    }
+
+
+def bundle(name: str) -> Path | None:
+    """The LV2 bundle that holds the plugin, or None."""
+    for folder in lv2_info.folders():
+        if (folder / "mda.lv2" / f"{table()[name]['stem']}.so").is_file():
+            return folder / "mda.lv2"
+    return None
+
+
+def _lv2(name: str) -> Effect | None:
+    found = bundle(name)
+    if found is None:
+        return None
+    return lv2_info.effect(
+        name, description(name, found), summary=summary(name), displays=DISPLAYS.get(name, {})
+    )
+
+
+def _builtin(name: str) -> Effect | None:
+    if name not in BUILTIN:
+        return None
+    facts = description(name, Path())
+    source = Path(__file__).parent / "builtin" / "combo.py"
+    provider = Provider("builtin", BUILTIN[name], {}, file_identity(source))
+    parameters = lv2_info.parameters(facts["controls"], DISPLAYS.get(name, {}))
+    return Effect(name, parameters, provider, summary(name), 2, 2)
+
+
+_PROVIDERS = {"lv2": _lv2, "builtin": _builtin}
+
+
+def make(name: str, provider: str | None = None) -> Effect:
+    """An mda effect from the best provider here (lv2, vst3, builtin), or from the one asked for.
+
+    Raises:
+        UnknownNameError: no provider of that name serves it anywhere.
+        EffectUnavailableError: the plugin is not installed; says what to install.
+    """
+    known = [p for p in _PROVIDERS if p != "builtin" or name in BUILTIN]
+    if provider is not None and provider not in known:
+        raise UnknownNameError(f"provider of {name}", provider, known)
+    for candidate in [provider] if provider else known:
+        effect = _PROVIDERS[candidate](name)
+        if effect is not None:
+            return effect
+    where = ", ".join(map(str, lv2_info.folders())) or "no folder"
+    asked = f" for provider {provider!r}" if provider else ""
+    raise EffectUnavailableError(
+        f"{name} is not installed{asked} (looked in {where}); install the Debian package mda-lv2, "
+        "or set LV2_PATH to the folder that holds mda.lv2"
+    )
+
+
+def provider_of(name: str) -> str:
+    """Cheap: what would serve it here, or "not installed"."""
+    if bundle(name) is not None:
+        return "lv2"
+    return "builtin" if name in BUILTIN else "not installed"
+
+
+factories = Factories(lambda name: functools.partial(make, name), table)
