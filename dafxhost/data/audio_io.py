@@ -1,8 +1,8 @@
 """Reading and writing audio files: whole, in excerpts, and in blocks of bounded memory.
 
 Formats are those of libsndfile; wav, flac, ogg, mp3 and aiff are tested. Audio in memory is float32 `[C, T]`,
-full scale at 1. Whatever is wrong with a file is an `AudioFileError`, and with an output an `OutputError`, in one
-sentence.
+full scale at 1. Whatever is wrong with a file is an `AudioFileError`, and with an output an `OutputError`, in
+one sentence.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def resample(audio: np.ndarray, source_rate: float, target_rate: float) -> np.nd
 class AudioWriter:
     """Writes blocks beside the final path and renames on success; use it as a context manager.
 
-    Leaving the `with` block by an exception (Ctrl-C too) leaves nothing behind, and the path as it was before.
+    Leaving the `with` block by an exception (Ctrl-C too) leaves nothing behind, and the path as it was.
 
     Attributes:
         frames: written so far.
