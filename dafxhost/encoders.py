@@ -14,6 +14,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torchaudio.functional import resample
 
 import dafxhost
-from dafxhost.errors import OutputError, RunError, ShapeError, UsageError
+from dafxhost.errors import OutputError, RunError, ShapeError, UnknownNameError, UsageError
 from dafxhost.registry import encoder as make_encoder
 
 FORMAT = 1
@@ -45,8 +46,8 @@ class Encoder(nn.Module, ABC):
     """Audio `[B, C, T]` at any sample rate -> embedding `[B, D]`.
 
     A subclass sets `name`, calls `super().__init__(...)` and writes `embed` and `config`. In eval mode equal
-    audio gives equal embeddings, and a clip's embedding does not depend on the others of its batch (so no batch
-    normalisation, and nothing sampled).
+    audio gives equal embeddings, and a clip's embedding does not depend on the others of its batch (so no
+    batch normalisation, and nothing sampled).
 
     Args:
         embedding_size: D.
@@ -105,10 +106,10 @@ class Encoder(nn.Module, ABC):
         check_audio(audio, sample_rate)
         audio = audio.to(device=_device(self), dtype=torch.float32).mean(dim=1)
         if sample_rate != self.sample_rate:
-            # The resampler's filter has a row for each phase of the reduced ratio: odd pairs of rates (44101 to
-            # 24000) would need gigabytes. The nearest ratio of small numbers is at most about 0.1 % off, and
-            # exact for the usual rates.
-            ratio = Fraction(sample_rate, self.sample_rate).limit_denominator(1000)
+            # The resampler's filter has a row for each phase of the reduced ratio: odd pairs of rates (44101
+            # to 24000) would need gigabytes. The nearest ratio of small numbers is at most about 0.1 % off,
+            # and exact for the usual rates.
+            ratio = Fraction(int(sample_rate), self.sample_rate).limit_denominator(1000)
             audio = resample(audio, ratio.numerator, ratio.denominator)
         if self.normalise:
             audio = audio * (PEAK / audio.abs().amax(dim=-1, keepdim=True).clamp(min=_SILENCE))
@@ -146,7 +147,7 @@ def check_audio(audio: Tensor, sample_rate: int) -> None:
         raise ShapeError(f"audio {list(audio.shape)} is empty: an encoder needs at least one sample")
     if not audio.is_floating_point():
         raise UsageError(f"an encoder takes floating-point audio on -1..1, not {audio.dtype}")
-    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int):
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, Integral):
         raise UsageError(f"a sample rate is a whole number of Hz, not {sample_rate!r}")
     if not RATES[0] <= sample_rate <= RATES[1]:
         raise UsageError(f"sample rate {sample_rate} Hz lies outside {RATES[0]}..{RATES[1]} Hz")
@@ -167,8 +168,8 @@ def weights_paths(path: str | Path) -> tuple[Path, Path]:
 def save_encoder(encoder: Encoder, path: str | Path) -> Path:
     """Write weights to `path` (.safetensors) and what they belong to beside it (.json).
 
-    Both are written beside their place and renamed; the JSON holds the weights' hash, so that a pair that does
-    not belong together (a kill between the two renames) is noticed when it is loaded.
+    Both are written beside their place and renamed; the JSON holds the weights' hash, so that a pair that
+    does not belong together (a kill between the two renames) is noticed when it is loaded.
 
     Returns:
         The path of the weights.
@@ -248,9 +249,9 @@ def load_encoder(path: str | Path) -> Encoder:
     weights, description = weights_paths(path)
     try:
         encoder = make_encoder(about["encoder"], **about["config"])
+    except UnknownNameError:
+        raise
     except (TypeError, ValueError, UsageError) as error:
-        if type(error).__name__ == "UnknownNameError":
-            raise
         raise RunError(
             f"{description} asks for an encoder {about['encoder']!r} that cannot be made: {error}"
         ) from error

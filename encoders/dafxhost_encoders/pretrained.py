@@ -1,0 +1,81 @@
+"""The pretrained encoder: any saved encoder, frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+
+from dafxhost.encoders import Encoder, load_encoder
+from dafxhost.errors import RunError, UsageError
+from dafxhost.registry import encoder as make_encoder
+
+
+class PretrainedEncoder(Encoder):
+    """A frozen encoder from a weights file: never trained, always in eval mode.
+
+    Args:
+        weights: file written by `dafxhost pretrain` or `save_encoder`; its suffix may be left out.
+        encoder: name of the encoder in the file. With `weights` it is optional and checked; without, the
+            encoder is made with random weights to be filled by `load_state_dict`, which is how a run that
+            holds its own copy of the weights is loaded without the file.
+        options: that encoder's options; checked as `encoder` is.
+        source: where the weights came from, kept for people.
+
+    Raises:
+        UsageError: neither `weights` nor `encoder` is given.
+        RunError: the file is missing, damaged, or holds another encoder than the one named.
+    """
+
+    name = "pretrained"
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        encoder: str | None = None,
+        options: dict[str, Any] | None = None,
+        source: str = "",
+    ) -> None:
+        if weights is not None:
+            inner = load_encoder(weights)
+            _check_same(inner, weights, encoder, options)
+            source = source or str(weights)
+        elif encoder is not None:
+            inner = make_encoder(encoder, **(options or {}))
+        else:
+            raise UsageError(
+                "the pretrained encoder needs its weights file (--encoder-weights FILE, or weights=FILE); "
+                "make one with `dafxhost pretrain spectrogram-vae --data DIR --out FILE`"
+            )
+        while isinstance(inner, PretrainedEncoder):
+            inner = inner.inner
+        super().__init__(inner.embedding_size, inner.sample_rate, normalise=inner.normalise)
+        self.inner: Encoder = inner
+        self.source = source
+        self.freeze()
+
+    def config(self) -> dict[str, Any]:
+        """Without the file's path as `weights`: a saved copy of this encoder does not need that file."""
+        return {"encoder": self.inner.name, "options": self.inner.config(), "source": self.source}
+
+    def prepare(self, audio: Tensor, sample_rate: int) -> Tensor:
+        return self.inner.prepare(audio, sample_rate)
+
+    def embed(self, audio: Tensor) -> Tensor:
+        return self.inner.embed(audio)
+
+    def train(self, mode: bool = True) -> Self:
+        """Eval mode whatever is asked for: a frozen encoder gives the same embedding in training as later."""
+        return super().train(False)
+
+
+def _check_same(
+    inner: Encoder, weights: str | Path, encoder: str | None, options: dict[str, Any] | None
+) -> None:
+    if encoder is not None and inner.name != encoder:
+        raise RunError(f"{weights} holds the encoder {inner.name!r}, not {encoder!r}")
+    have = inner.config()
+    wrong = [f"{k} {have.get(k)!r}, not {v!r}" for k, v in (options or {}).items() if have.get(k) != v]
+    if wrong:
+        raise RunError(f"{weights} was made with another configuration: {', '.join(wrong)}")
