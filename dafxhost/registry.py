@@ -60,12 +60,14 @@ class Spec:
         return load_attribute(self.factory, f"{self.kind} {self.name!r}")
 
     def provider_text(self) -> str:
-        """What serves it here, e.g. "lv2"; "" when it does not say."""
-        return (
-            str(load_attribute(self.provider, f"{self.kind} {self.name!r}")(self.name))
-            if self.provider
-            else ""
-        )
+        """What serves it here, e.g. "lv2"; "" when it does not say. Raises RegistryError with the reason."""
+        if not self.provider:
+            return ""
+        function = load_attribute(self.provider, f"{self.kind} {self.name!r}")
+        try:
+            return str(function(self.name))
+        except Exception as error:
+            raise RegistryError(f"{self.kind} {self.name!r}: no provider: {_reason(error)}") from error
 
 
 class EffectSpec(Spec):

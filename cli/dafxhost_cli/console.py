@@ -1,0 +1,33 @@
+"""Where words go: results to stdout, everything else to stderr. No colours, so NO_COLOR holds by itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def result(text: str) -> None:
+    """A line of what was asked for."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A line about the work."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def result_json(value: Any) -> None:
+    result(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned by spaces; the last one is as wide as it is."""
+    lines = [list(head), *[list(row) for row in rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

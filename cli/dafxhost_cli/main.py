@@ -1,0 +1,112 @@
+"""The console script. Nothing heavy is imported before a command runs: --help must come at once.
+
+Exit codes: 0 done, 1 the work failed, 2 usage or unknown name, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from typing import Annotated
+
+import typer
+
+from dafxhost.errors import DafxhostError
+from dafxhost_cli import learning, listing, rendering
+from dafxhost_cli.console import note, result
+
+app = typer.Typer(
+    name="dafxhost",
+    help="Host audio effect plugins, and train a network that makes one recording sound like another.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Rich's help costs 0.5 s of imports, and its tracebacks are not for users.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(listing.plugins)
+app.command()(listing.effects)
+app.command()(rendering.render)
+app.command()(learning.train)
+app.command()(rendering.transfer)
+app.command()(learning.evaluate)
+app.command()(learning.pretrain)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from dafxhost import __version__
+
+        result(f"dafxhost {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+_debug = False
+# New releases of typer bring their own copy of click; this finds the base of usage errors in either.
+_ClickError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has enough (`dafxhost effects | head -3`). Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except (KeyboardInterrupt, typer.Abort):
+        note("interrupted")
+        code = 130
+    except Exception as error:  # noqa: BLE001  (the last resort: one sentence for whatever comes)
+        code = _failed(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong; returns the exit code."""
+    if _debug:
+        traceback.print_exception(error)
+    if isinstance(error, DafxhostError):
+        note(f"error: {_one_line(str(error))}")
+        return error.exit_code
+    if isinstance(error, _ClickError):
+        note(f"error: {_one_line(error.format_message())}")  # type: ignore[attr-defined]
+        return getattr(error, "exit_code", 2)
+    if isinstance(error, OSError):
+        note(f"error: {_one_line(str(error))}")
+        return 1
+    where = "shown above" if _debug else _save_traceback(error)
+    what = _one_line(f"{type(error).__name__}: {error}")
+    note(f"error: {what} (this is a bug in dafxhost; traceback {where})")
+    return 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _save_traceback(error: Exception) -> str:
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="dafxhost-", suffix=".txt", delete=False) as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return "not saved; --debug shows it"
+    return f"in {file.name}"
+
+
+if __name__ == "__main__":
+    main()

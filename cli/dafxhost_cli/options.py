@@ -1,0 +1,21 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ProviderOption = Annotated[
+    str | None, typer.Option("--provider", help="Which host serves the effect: lv2, vst3, builtin, ...")
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of recordings; without it, a synthetic corpus.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random draw.", min=0)]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", help="Worker processes; as many as there are CPU cores if not given.", min=1),
+]

@@ -1,0 +1,132 @@
+"""dafxhost render, dafxhost transfer: one recording in, one out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dafxhost_cli.console import note, result, result_json, table
+from dafxhost_cli.options import Json, ProviderOption
+
+if TYPE_CHECKING:
+    from dafxhost.style_transfer import TransferResult
+
+Input = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="Recording to work on: wav, flac, ogg, mp3, aiff.")
+]
+
+
+def render(
+    source: Input,
+    effect: Annotated[str, typer.Option("--effect", help="Name of the effect.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the result goes.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter in its own unit; repeatable."),
+    ] = None,
+    provider: ProviderOption = None,
+    as_json: Json = False,
+) -> None:
+    """Render a recording through an effect.
+
+    Any length; the recording's own sample rate and channel count are kept.
+    """
+    import dafxhost
+    from dafxhost.file_rendering import check_input, check_output, render_file
+
+    fx = dafxhost.effect(effect, provider)
+    setting = fx.setting(**_assignments(settings or []))
+    check_input(source)
+    check_output(output, source)
+    with dafxhost.Executor(fx, workers=1) as executor:
+        done = render_file(source, output, executor, setting)
+    if as_json:
+        result_json(
+            {
+                "output": str(done.path),
+                "effect": fx.name,
+                "provider": fx.provider.name,
+                "setting": fx.describe(setting),
+                "sample_rate": done.sample_rate,
+                "channels": done.channels,
+                "frames": done.frames,
+                "clipped": done.clipped,
+                "latency": done.latency,
+            }
+        )
+    else:
+        result(table(("parameter", "value"), fx.table(setting)))
+        result(
+            f"{done.path}: {done.frames / done.sample_rate:.2f} s, {done.sample_rate} Hz, {done.channels} ch"
+        )
+    if done.clipped:
+        note(
+            f"warning: {done.clipped} samples lie beyond full scale; lower the effect's output, or the input"
+        )
+
+
+def transfer(
+    source: Input,
+    reference: Annotated[
+        Path, typer.Argument(metavar="REFERENCE", help="Recording that has the wanted sound.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Where the result goes [default: INPUT-transferred.wav]."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Run folder [default: the newest in ./runs].")
+    ] = None,
+    effect: Annotated[str | None, typer.Option("--effect", help="Newest run of this effect.")] = None,
+    level: Annotated[
+        str, typer.Option("--level", help="Level of the output: match-input, match-reference or plugin.")
+    ] = "match-input",
+    provider: ProviderOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make one recording sound like another.
+
+    Uses a run that `dafxhost train` made. Writes the audio, and the setting as JSON beside it.
+    """
+    from dafxhost.style_transfer import transfer as run_transfer
+
+    if output is None:
+        output = source.with_name(f"{source.stem}-transferred.wav")
+    done = run_transfer(
+        source, reference, output=output, run=run, effect=effect, level=level, provider=provider, say=note
+    )
+    if as_json:
+        result_json(done.to_dict())
+    else:
+        _show_transfer(done)
+    if done.clipped:
+        note(f"warning: {done.clipped} samples lie beyond full scale; --level match-input avoids it")
+
+
+def _show_transfer(done: TransferResult) -> None:
+    result(table(("parameter", "value"), done.table))
+    result("")
+    result(
+        f"distance to the reference (log-mel statistics): {done.distance_before:.2f} dB before, "
+        f"{done.distance_after:.2f} dB after"
+    )
+    result(f"level: {done.level_text}")
+    result(f"audio: {done.output}")
+    result(f"setting: {done.json_path}")
+
+
+def _assignments(pairs: list[str]) -> dict[str, str]:
+    """["drive=0.7"] -> {"drive": "0.7"}. Raises UsageError."""
+    from dafxhost.errors import UsageError
+
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value):
+            raise UsageError(f"--set {pair!r}: write it as NAME=VALUE, for example --set drive=0.7")
+        if name in values:
+            raise UsageError(f"--set {name} is given twice")
+        values[name] = value
+    return values
