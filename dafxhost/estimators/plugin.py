@@ -7,4 +7,20 @@ from dafxhost.registry import EstimatorSpec, hookimpl
 
 @hookimpl
 def dafxhost_estimators() -> list[EstimatorSpec]:
-    return []
+    return [
+        EstimatorSpec(
+            "spsa",
+            "dafxhost.estimators.spsa:SPSA",
+            "Simultaneous perturbation (Spall 1992): two renders a direction, however many parameters.",
+        ),
+        EstimatorSpec(
+            "fd-forward",
+            "dafxhost.estimators.finite_difference:ForwardDifference",
+            "Forward finite differences: one render a parameter, and the unperturbed one.",
+        ),
+        EstimatorSpec(
+            "fd-central",
+            "dafxhost.estimators.finite_difference:CentralDifference",
+            "Central finite differences: two renders a parameter, the most accurate.",
+        ),
+    ]
