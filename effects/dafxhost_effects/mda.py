@@ -18,7 +18,7 @@ from dafxhost.effects import Effect, Provider
 from dafxhost.errors import EffectUnavailableError, UnknownNameError
 from dafxhost_effects.factories import Factories
 from dafxhost_effects.hosts import lv2_info
-from dafxhost_effects.hosts.files import file_identity
+from dafxhost_effects.hosts.store import file_identity
 
 DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
     # What the plugin's own panel shows (getParameterDisplay of Paul Kellett's mdaCombo).

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlparse
 from dafxhost.effects import Effect, Provider
 from dafxhost.errors import EffectUnavailableError, PluginError
 from dafxhost.parameters import Parameter, Port
-from dafxhost_effects.hosts.files import cached, file_identity, key
+from dafxhost_effects.hosts.store import cached, file_identity, key
 
 PROCESSOR = "dafxhost_effects.hosts.lv2:Lv2Processor"
 _LV2 = "http://lv2plug.in/ns/lv2core#"

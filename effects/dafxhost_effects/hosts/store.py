@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -64,3 +65,13 @@ def cached(kind: str, name: str, make: Callable[[], Any]) -> Any:
     except OSError:
         return value  # a read-only home is no reason to fail
     return value
+
+
+def vst3_binary(path: Path) -> Path | None:
+    """The shared library inside a .vst3 bundle for this machine; the path itself where it is a file; else
+    None."""
+    if path.is_file():
+        return path
+    inside = path / "Contents" / f"{platform.machine()}-linux"
+    found = sorted(inside.glob("*.so"))
+    return found[0] if found else None
