@@ -1,0 +1,241 @@
+"""`Executor`: renders batches of clips and settings through one effect, in worker processes."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dafxhost.effects import Effect
+from dafxhost.errors import JobFailure, ParameterError, RenderError, ShapeError, UsageError
+from dafxhost.execution.batch import ALIGNMENT, Batch
+from dafxhost.execution.checks import check_audio, check_rate, check_settings, finite, like
+from dafxhost.execution.failures import default_folder
+from dafxhost.execution.pool import Pool
+from dafxhost.execution.stats import RenderStats
+from dafxhost.execution.stream import Stream
+from dafxhost.processor import RenderSpec
+
+OnError = Literal["raise", "nan"]
+COPY_BYTES = 1 << 20  # clips are copied and handed out in steps of about this size
+
+
+class Executor:
+    """Renders through one effect in worker processes; safe to use from several threads.
+
+    Workers start at the first render, import no torch and live until `close`. A worker that dies or exceeds
+    the deadline is replaced, its job is tried once more, and a job that fails twice costs only itself.
+
+    Args:
+        effect: what to render.
+        workers: processes; by default one for each core this process may use.
+        deadline: seconds a single render may take.
+        block_size: samples handed to the plugin at a time, part of the result for some plugins.
+        seed: of the C library's random numbers, set before every render.
+        reset: how plugins return to their initial state, see `RenderSpec`.
+        failure_dir: where inputs of failed renders are saved; by default a folder "dafxhost-failures" in the
+            system's temporary folder, made only when it is needed.
+        verify: "spot" reads parameter values back on each processor's first renders and then 1 in 100; "all";
+            "off".
+
+    Raises:
+        UsageError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        effect: Effect,
+        *,
+        workers: int | None = None,
+        deadline: float = 30.0,
+        block_size: int = 512,
+        seed: int = 1,
+        reset: str = "auto",
+        failure_dir: str | os.PathLike[str] | None = None,
+        verify: Literal["spot", "all", "off"] = "spot",
+    ) -> None:
+        if workers is None:
+            workers = len(os.sched_getaffinity(0))
+        if workers < 1:
+            raise UsageError(f"workers is {workers}; at least one is needed")
+        if not deadline > 0:
+            raise UsageError(f"deadline is {deadline} s; it must be positive")
+        if block_size < 1:
+            raise UsageError(f"block_size is {block_size}; it must be at least 1")
+        if verify not in ("spot", "all", "off"):
+            raise UsageError(f"verify is {verify!r}; it is 'spot', 'all' or 'off'")
+        self.effect, self.workers, self.deadline = effect, workers, deadline
+        self.block_size, self.seed, self.reset = block_size, seed, reset
+        folder = default_folder() if failure_dir is None else Path(failure_dir)
+        self._pool = Pool(effect, workers=workers, deadline=deadline, verify=verify, failure_dir=folder)
+        # Also runs at the interpreter's exit.
+        self._finalizer = weakref.finalize(self, Pool.close, self._pool)
+
+    def spec(self, sample_rate: int, channels: int = 1) -> RenderSpec:
+        """The specification by which clips of that rate and channel count are rendered."""
+        return RenderSpec(
+            sample_rate=check_rate(sample_rate),
+            channels=channels,
+            block_size=self.block_size,
+            reset=self.reset,
+            seed=self.seed,
+        )
+
+    def render(self, audio: Any, settings: Any, sample_rate: int, *, on_error: OnError = "raise") -> Any:
+        """Render every clip with its settings, each from a reset plugin.
+
+        Args:
+            audio: clips `[B, C, T]`, floating point, C 1 or 2, numpy or torch (any device).
+            settings: `[B, K, P]` on 0..1, or `[B, P]`.
+            sample_rate: Hz.
+            on_error: "raise" a RenderError if a render failed twice, or give "nan" in its place and list it
+                in `failures`.
+
+        Returns:
+            `[B, K, C, T]` float32, or `[B, C, T]` for settings `[B, P]`, latency compensated, numpy or torch
+            (detached, on the audio's device) as `audio` was. It belongs to the caller; its memory is used for
+            later renders when the caller lets go of it.
+
+        Raises:
+            ShapeError, ParameterError, UsageError: audio or settings are not as described.
+            PluginError: the plugin does not load. ParameterNotAppliedError: it did not take a value.
+            RenderError: some renders failed twice; has `failures` and the `partial` result.
+        """
+        batch, convert = self._start(audio, settings, sample_rate, on_error)
+        try:
+            result, failures = batch.future.result()
+        except KeyboardInterrupt as error:
+            self._pool.abort(batch, error)
+            raise
+        return convert(result, failures)
+
+    def submit(
+        self, audio: Any, settings: Any, sample_rate: int, *, on_error: OnError = "raise"
+    ) -> Future[Any]:
+        """As `render`, but returns at once with a future of its result.
+
+        The audio is copied before this returns (unless it lies in memory from `empty` or from an earlier
+        result, which must then stay as it is until the future is done).
+        """
+        batch, convert = self._start(audio, settings, sample_rate, on_error)
+        outer: Future[Any] = Future()
+        outer.set_running_or_notify_cancel()
+
+        def finish(inner: Future[tuple[np.ndarray, list[JobFailure]]]) -> None:
+            # Whatever goes wrong belongs to whoever waits for the future.
+            try:
+                outer.set_result(convert(*inner.result()))
+            except BaseException as error:  # noqa: BLE001
+                outer.set_exception(error)
+
+        batch.future.add_done_callback(finish)
+        return outer
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Uninitialised float32 array in the workers' memory: clips `[B, C, T]` written here are not
+        copied.
+        """
+        return self._pool.arena.region(int(np.prod(shape)) * 4).array(np.float32, shape)
+
+    def _start(self, audio: Any, settings: Any, sample_rate: int, on_error: str) -> tuple[Batch, _Convert]:
+        if on_error not in ("raise", "nan"):
+            raise UsageError(f"on_error is {on_error!r}; it is 'raise' or 'nan'")
+        clips = check_audio(audio, "B, C, T")
+        spec = self.spec(sample_rate, clips.shape[1])
+        flat = np.ndim(settings) == 2
+        rows = check_settings(self.effect, settings, (len(clips),) if flat else (len(clips), -1))
+        pool = self._pool
+        in_place = self._offset(clips)
+        batch = Batch(
+            pool.arena,
+            number=pool.number(),
+            processor=pool.processor_id(spec),
+            effect=self.effect,
+            spec=spec,
+            settings=rows[:, None] if flat else rows,
+            shape=clips.shape,  # type: ignore[arg-type]
+            inputs=in_place,
+            owner=(self, clips if in_place is not None else None),
+        )
+        pool.submit(batch)
+        self._fill(batch, clips, in_place is None)
+        return batch, _Convert(audio, flat, on_error)
+
+    def _offset(self, clips: np.ndarray) -> int | None:
+        """Where the clips lie in the arena, if they do and are laid out as renders need them."""
+        if clips.dtype != np.float32 or clips[:1].nbytes % ALIGNMENT:
+            return None
+        offset = self._pool.arena.offset_of(clips)
+        return None if offset is None or offset % ALIGNMENT else offset
+
+    def _fill(self, batch: Batch, clips: np.ndarray, copy: bool) -> None:
+        """Copy and check the clips, while workers already render the first of them."""
+        targets = batch.clips() if copy else clips
+        step = max(1, COPY_BYTES // max(1, targets[:1].nbytes))
+        try:
+            for first in range(0, len(clips), step):
+                for row in range(first, min(first + step, len(clips))):
+                    if copy:
+                        with np.errstate(over="ignore"):  # float64 beyond float32: caught as infinite
+                            targets[row] = clips[row]
+                    if not finite(targets[row]):
+                        raise ParameterError(f"audio of clip {row} holds NaN or infinite samples")
+                self._pool.release(batch, min(first + step, len(clips)) * batch.columns)
+        except BaseException as error:
+            self._pool.abort(batch, error)
+            raise
+
+    def stream(self, setting: Any, sample_rate: int, channels: int) -> AbstractContextManager[Stream]:
+        """A context manager that renders one long recording in pieces, state kept; see `Stream`.
+
+        Args:
+            setting: `[P]` on 0..1. sample_rate: Hz. channels: 1 or 2.
+        """
+        if channels not in (1, 2):
+            raise ShapeError(f"channels is {channels}; 1 or 2 are possible")
+        spec = self.spec(sample_rate, channels)
+        return Stream(self._pool, spec, check_settings(self.effect, setting, ()), owner=self)
+
+    @property
+    def failures(self) -> list[JobFailure]:
+        """Renders that failed twice in the batch that was finished last."""
+        return list(self._pool.last_failures)
+
+    @property
+    def stats(self) -> RenderStats:
+        """Totals since this executor was made."""
+        return self._pool.stats()
+
+    def close(self) -> None:
+        """End the workers. Results stay valid; renders still waiting fail with UsageError."""
+        self._finalizer()
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "" if self._finalizer.alive else ", closed"
+        return f"Executor({self.effect.name!r} by {self.effect.provider.name}, {self.workers} workers{state})"
+
+
+class _Convert:
+    """From the pool's result to what the caller gets."""
+
+    def __init__(self, audio: Any, flat: bool, on_error: str) -> None:
+        self._like = audio[:0]  # remembers kind and device without the samples
+        self._flat, self._on_error = flat, on_error
+
+    def __call__(self, result: np.ndarray, failures: list[JobFailure]) -> Any:
+        total = result.shape[0] * result.shape[1]
+        converted = like(result[:, 0] if self._flat else result, self._like)
+        if failures and self._on_error == "raise":
+            raise RenderError(failures, total, partial=converted)
+        return converted

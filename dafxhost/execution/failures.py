@@ -1,0 +1,62 @@
+"""Keeping the input of a render that failed twice, so that somebody can look at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from dafxhost.effects import Effect
+from dafxhost.processor import RenderSpec
+
+_counter = 0
+
+
+def default_folder() -> Path:
+    return Path(tempfile.gettempdir()) / "dafxhost-failures"
+
+
+def save_input(
+    folder: Path, effect: Effect, spec: RenderSpec, audio: np.ndarray, setting: np.ndarray, reason: str
+) -> tuple[str, str]:
+    """Write clip `[C, T]`, setting `[P]` and specification to a .npz in `folder`, made if need be.
+
+    Returns:
+        (path, "") or ("", why it could not be written): a full disk must not hide the plugin's failure.
+    """
+    global _counter
+    _counter += 1
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", effect.name)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = folder / f"{stem}-{stamp}-{os.getpid()}-{_counter}.npz"
+    partial = path.with_suffix(".partial")
+    about = {
+        "effect": effect.name,
+        "parameters": effect.parameter_names,
+        "provider": effect.provider.name,
+        "processor": effect.provider.processor,
+        "options": dict(effect.provider.options),
+        "identity": effect.provider.identity,
+        "spec": asdict(spec),
+        "reason": reason,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                audio=audio,
+                setting=setting,
+                values=effect.plugin_values(setting),
+                about=np.array(json.dumps(about)),
+            )
+        partial.replace(path)
+    except OSError as error:
+        return "", f"its input could not be saved in {folder}: {error}"
+    return str(path), ""

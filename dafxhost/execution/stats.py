@@ -1,0 +1,41 @@
+"""What an executor has done so far."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+
+@dataclass(frozen=True)
+class RenderStats:
+    """Totals since the executor was made; subtract an earlier one to see a stretch of time.
+
+    Attributes:
+        renders: finished renders, failed ones not counted.
+        audio_seconds: length of all rendered audio (s).
+        plugin_seconds: time inside the plugins, summed over workers (s).
+        wall_seconds: time during which there was something to render (s).
+        retried: jobs that were tried a second time.
+        replaced: workers that died or were killed.
+        workers: worker processes in use (a property of the executor, not a total).
+    """
+
+    renders: int = 0
+    audio_seconds: float = 0.0
+    plugin_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    retried: int = 0
+    replaced: int = 0
+    workers: int = 1
+
+    @property
+    def renders_per_second(self) -> float:
+        return self.renders / self.wall_seconds if self.wall_seconds else 0.0
+
+    @property
+    def share_of_ideal(self) -> float:
+        """Plugin time over (wall time x workers): 1 if the workers did nothing but run plugins."""
+        return self.plugin_seconds / (self.wall_seconds * self.workers) if self.wall_seconds else 0.0
+
+    def __sub__(self, earlier: RenderStats) -> RenderStats:
+        now, before = astuple(self)[:-1], astuple(earlier)[:-1]
+        return RenderStats(*(a - b for a, b in zip(now, before, strict=True)), workers=self.workers)
