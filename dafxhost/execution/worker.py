@@ -159,8 +159,7 @@ class Loaded:
     def close(self) -> None:
         try:
             self.processor.close()
-        except Exception:  # noqa: BLE001  (third-party code; it is being thrown away, and the log keeps the
-        reason)
+        except Exception:  # noqa: BLE001  (it is being thrown away; the log keeps the reason)
             traceback.print_exc()
 
 
@@ -254,8 +253,7 @@ class Worker:
                 loaded = self._get(layout.processor)
                 self._begin(protocol.RUNNING, layout.batch, job)
                 seconds[job] = loaded.render(values[job], audio, out)
-            except Exception as error:  # noqa: BLE001  (a processor may raise anything; it is reported in
-            full)
+            except Exception as error:  # noqa: BLE001  (may be anything; it is reported)
                 state[job] = protocol.BROKEN
                 self._report(error, job)
                 self._end()
