@@ -1,4 +1,4 @@
-"""Packages of somebody else: the one in examples/ is built, installed, found and used; broken ones are listed.
+"""Packages of somebody else: the example is built, installed, found and used; broken ones are listed.
 
 Packages are installed into a temporary folder that only the subprocesses see; the environment stays as it is.
 """
