@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from dafxhost.effects import Effect, Provider
-from dafxhost.errors import EffectUnavailableError, UnknownNameError
+from dafxhost.errors import EffectUnavailableError, PluginError, UnknownNameError
 from dafxhost_effects.factories import Factories
-from dafxhost_effects.hosts import lv2_info
-from dafxhost_effects.hosts.store import file_identity
+from dafxhost_effects.hosts import lv2_info, plugin_info
+from dafxhost_effects.hosts.store import file_identity, vst3_binary
 
 DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
     # What the plugin's own panel shows (getParameterDisplay of Paul Kellett's mdaCombo).
@@ -30,6 +31,7 @@ DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
         "hpf_reso": (0.0, 100.0, "%"),
     }
 }
+VST3_BUNDLE = "mda-vst3.vst3"
 BUILTIN = {"mda-combo": "dafxhost_effects.builtin.combo:ComboProcessor"}
 
 
@@ -99,7 +101,43 @@ def _builtin(name: str) -> Effect | None:
     return Effect(name, parameters, provider, summary(name), 2, 2)
 
 
-_PROVIDERS = {"lv2": _lv2, "builtin": _builtin}
+def _vst3(name: str) -> Effect | None:
+    """Steinberg's build of the same plugins in one bundle: the same parameters in the same order, over
+    0..1."""
+    path = plugin_info.find(VST3_BUNDLE)
+    if path is None:
+        return None
+    label = f"mda {table()[name]['stem']}"
+    d = plugin_info.describe("vst3", path, label)
+    rows = plugin_info.usable(d["parameters"])
+    controls = description(name, Path())["controls"]
+    if len(rows) != len(controls):
+        raise PluginError(f"{label!r} of {path} has {len(rows)} parameters, not {len(controls)}")
+    parameters = tuple(
+        replace(p, port=replace(p.port, index=row["index"]))
+        for p, row in zip(lv2_info.parameters(controls, DISPLAYS.get(name, {})), rows, strict=True)
+    )
+    options = {
+        "path": str(path),
+        "plugin_name": label,
+        "parameters": [row["index"] for row in rows],
+        "channels": d["outputs"],
+    }
+    identity = file_identity(vst3_binary(path) or path)
+    provider = Provider("vst3", plugin_info.VST3, options, identity)
+    return Effect(name, parameters, provider, summary(name), d["inputs"], d["outputs"])
+
+
+def _dawdreamer(name: str) -> Effect | None:
+    found, effect = bundle(name), _lv2(name)
+    if found is None or effect is None:
+        return None
+    return lv2_info.by_dawdreamer(effect, description(name, found))
+
+
+# In the order of preference; DawDreamer serves only who asks for it, since it loads a plugin 1000 times
+# slower.
+_PROVIDERS = {"lv2": _lv2, "vst3": _vst3, "builtin": _builtin, "dawdreamer": _dawdreamer}
 
 
 def make(name: str, provider: str | None = None) -> Effect:
@@ -112,7 +150,7 @@ def make(name: str, provider: str | None = None) -> Effect:
     known = [p for p in _PROVIDERS if p != "builtin" or name in BUILTIN]
     if provider is not None and provider not in known:
         raise UnknownNameError(f"provider of {name}", provider, known)
-    for candidate in [provider] if provider else known:
+    for candidate in [provider] if provider else [p for p in known if p != "dawdreamer"]:
         effect = _PROVIDERS[candidate](name)
         if effect is not None:
             return effect
@@ -128,6 +166,8 @@ def provider_of(name: str) -> str:
     """Cheap: what would serve it here, or "not installed"."""
     if bundle(name) is not None:
         return "lv2"
+    if plugin_info.find(VST3_BUNDLE) is not None:
+        return "vst3"
     return "builtin" if name in BUILTIN else "not installed"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dafxhost.registry import EffectSpec, hookimpl
-from dafxhost_effects import mda, zam
+from dafxhost_effects import mda, pedalboard_effects, zam
 from dafxhost_effects.factories import target
 
 
@@ -11,6 +11,6 @@ from dafxhost_effects.factories import target
 def dafxhost_effects() -> list[EffectSpec]:
     return [
         EffectSpec(name, target(m.__name__, name), m.summary(name), f"{m.__name__}:provider_of")
-        for m in (mda, zam)
+        for m in (mda, zam, pedalboard_effects)
         for name in m.table()
     ]

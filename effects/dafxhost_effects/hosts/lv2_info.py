@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -314,3 +315,22 @@ def parameters(
     controls: Iterable[Mapping[str, Any]], displays: Mapping[str, tuple[float, float, str]]
 ) -> tuple[Parameter, ...]:
     return tuple(parameter(c, displays.get(c["symbol"].lower())) for c in controls)
+
+
+def by_dawdreamer(lv2: Effect, description: Mapping[str, Any]) -> Effect:
+    """The same effect served by DawDreamer, which takes every LV2 parameter as 0..1 over its range."""
+    made = []
+    for p in lv2.parameters:
+        values = tuple(i / max(len(p.choices) - 1, 1) for i in range(len(p.choices)))
+        made.append(replace(p, port=Port(p.port.index, 0.0, 1.0, values, space="native")))
+    provider = Provider(
+        "dawdreamer",
+        "dafxhost_effects.hosts.dawdreamer:DawDreamerProcessor",
+        {
+            "target": description["uri"],
+            "names": [c["label"] for c in description["controls"]],
+            "lv2_path": str(Path(description["bundle"]).parent),
+        },
+        lv2.provider.identity,
+    )
+    return replace(lv2, parameters=tuple(made), provider=provider)
