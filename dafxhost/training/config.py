@@ -101,17 +101,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fft_sizes", tuple(self.fft_sizes))
-        positive = (
-            "hidden", "depth", "directions", "step", "sample_rate", "supervised_batch", "supervised_rate", "batch",
-            "rate", "clip", "max_minutes", "epoch_steps", "validation", "deadline",
-        )  # fmt: skip
+        positive = "hidden depth directions step sample_rate supervised_batch supervised_rate batch rate clip"
+        positive += " max_minutes epoch_steps validation deadline"
         natural = (
-            "alternatives", "l1_weight", "loss_samples", "pool", "supervised_steps", "end_to_end_steps", "patience",
-            "seed", "workers",
-        )  # fmt: skip
-        for name in positive:
+            "alternatives l1_weight loss_samples pool supervised_steps end_to_end_steps patience seed workers"
+        )
+        for name in positive.split():
             self._check(getattr(self, name) > 0, name, "must be above 0")
-        for name in natural:
+        for name in natural.split():
             self._check(getattr(self, name) >= 0, name, "must be 0 or more")
         self._check(self.space in SPACES, "space", f"must be one of {', '.join(SPACES)}")
         self._check(self.bins >= 4, "bins", "must be at least 4")

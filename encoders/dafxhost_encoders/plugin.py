@@ -9,6 +9,11 @@ from dafxhost.registry import EncoderSpec, hookimpl
 def dafxhost_encoders() -> list[EncoderSpec]:
     return [
         EncoderSpec(
+            "style-statistics",
+            "dafxhost_encoders.style_statistics:StyleStatistics",
+            "Distributions of spectrum and waveform; nothing to train, the default of training.",
+        ),
+        EncoderSpec(
             "log-mel",
             "dafxhost_encoders.logmel:LogMelEncoder",
             "Log-mel spectrogram and a small convolutional network, trained with the controller.",
