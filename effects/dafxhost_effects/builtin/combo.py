@@ -14,20 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from dafxhost.errors import ParameterError
+from dafxhost.errors import ParameterError, PluginError
 from dafxhost.processor import Processor, RenderSpec
 from dafxhost_effects.builtin.combo_recursion import Recursion, run_with_flushes
 
 f32 = np.float32
 
 LINE = 1000  # samples in the plugin's circular delay line: a delay counts modulo this
+PIECE = 1 << 18  # samples processed at a time: bounds the memory
 FLUSH = 1e-10  # a filter whose first state is below this at a block's end is cleared
 NEW_INSTANCE = (0.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.5)  # what a fresh instance believes its values to be
 
 
 @dataclass(frozen=True)
 class Model:
-    """One speaker: level, two echoes (gain; delay as a rate in Hz, 0 = none), cut-offs in Hz (0 = no low-pass)."""
+    """One speaker: level, cut-offs in Hz (0: no low-pass), two echoes: gains, and delays as rates in Hz."""
 
     trim: float
     low_pass: float
@@ -50,8 +51,8 @@ MODELS = (
 def pole(hz: float, rate: float) -> np.float32:
     """One-pole coefficient for a cut-off in Hz at a sample rate in Hz.
 
-    Solves for the pole whose response at `hz` equals that of a resonator of radius 0.999. The difference of squares
-    cancels nearly all digits, so every rounding to float32 has to happen where the plugin has it.
+    Solves for the pole whose response at `hz` equals that of a resonator of radius 0.999. The difference of
+    squares cancels nearly all digits, so every rounding to float32 has to happen where the plugin has it.
     """
     r = f32(0.999)
     j = r * r - f32(1)
@@ -77,7 +78,7 @@ class Coefficients:
 
     @classmethod
     def of(cls, values: np.ndarray, rate: float) -> Coefficients:
-        """From plugin values `[7]` on 0..1 (model, drive, bias, output, stereo, hpf_freq, hpf_reso) and Hz."""
+        """From plugin values `[7]` on 0..1 and the sample rate in Hz."""
         model_value, drive_value, bias_value, output, stereo, frequency, resonance = (f32(v) for v in values)
         if tuple(f32(v) for v in values) == NEW_INSTANCE:
             # The plugin computes when a value changes, and learns the sample rate only after its constructor:
@@ -123,12 +124,12 @@ def _shape(soft: bool, drive: np.float32, trim: np.float32) -> tuple[np.float32,
 
 
 def resonator(frequency: float, damping: float) -> Recursion:
-    """Chamberlin state-variable high-pass; its output is added to its input, which leaves the high-pass."""
+    """Band output of a Chamberlin state-variable filter; added to the input it makes a resonant high-pass."""
 
     def step(state: np.ndarray, x: float) -> tuple[np.ndarray, float]:
         low = state[0] + frequency * (state[1] + x)
         band = state[1] - frequency * (low + damping * state[1])
-        return np.array([low, band]), x + band
+        return np.array([low, band]), band
 
     return Recursion(step, 2)
 
@@ -150,9 +151,10 @@ def speaker(low: float, high: float) -> Recursion:
 class Stall:
     """The rest of a constant that the plugin's float32 high-pass cannot remove.
 
-    While its input is constant, the high-pass's memory approaches it in steps of (1 - pole) times the distance, and
-    stops where such a step is less than half a unit in the last place. The output then stays there. It is about 110
-    dB below that constant, but it is all there is where bias and drive hold a quiet signal against the clipper.
+    While its input is constant, the high-pass's memory nears it by (1 - pole) of the distance at a time, and
+    stops where such a step is less than half a unit in the last place. The output then stays there. It is
+    about 110 dB below that constant, but it is all there is where bias and drive hold a quiet signal against
+    the clipper.
     """
 
     STRIDE = 64
@@ -168,7 +170,7 @@ class Stall:
         self._rest: float | None = None  # where the output stands still, once it does
 
     def apply(self, u: np.ndarray, y: np.ndarray) -> None:
-        """Change `y [N]`, the high-pass's output in exact arithmetic; `u [N]` float32 went into the low-passes."""
+        """Change `y [N]`, the high-pass's output unrounded; `u [N]` float32 went into the low-passes."""
         if u[0] != self._last:
             self._held, self._rest = 0, None
         bounds = self._bounds(u)
@@ -177,7 +179,7 @@ class Stall:
         for run in np.flatnonzero(lengths > self._settle):
             if run > 0:
                 self._held, self._rest = 0, None
-            self._hold(u[bounds[run]], y[bounds[run] : bounds[run + 1]])
+            self._hold(float(u[bounds[run]]), y[bounds[run] : bounds[run + 1]])
         if len(lengths) > 1 and lengths[-1] <= self._settle:
             self._rest = None
         self._held, self._last = int(lengths[-1]), u[-1]
@@ -191,11 +193,11 @@ class Stall:
         inner = np.flatnonzero(u[begin + 1 :] != u[begin:-1]) + begin + 1
         return np.concatenate([[begin], inner, [len(u)]])
 
-    def _hold(self, value: np.float32, y: np.ndarray) -> None:
+    def _hold(self, value: float, y: np.ndarray) -> None:
         """Stop `y`, all within one constant run, where its distance from rest is within the stall."""
         begin = max(self._settle - self._held, 0)
         if self._rest is None and value != 0:
-            reach = self._units * float(np.spacing(f32(abs(float(value)) * self._gain)))
+            reach = self._units * float(np.spacing(f32(abs(value) * self._gain)))
             near = np.flatnonzero(np.abs(y[begin:]) <= reach)
             if len(near):
                 begin += int(near[0])
@@ -219,7 +221,9 @@ class Chain:
         setup = self._setup
         a = (x + setup.bias) * setup.drive
         if self._resonate is not None:
-            a = run_with_flushes(self._resonate, a, self._resonator_state, self._block, FLUSH).astype(f32)
+            # Rounded before it is added: a constant then leaves exactly nothing, as in the plugin, and the
+            # filters after it are flushed in the same block.
+            a += run_with_flushes(self._resonate, a, self._resonator_state, self._block, FLUSH).astype(f32)
         if setup.soft:
             a /= np.abs(a) + f32(1)
         else:
@@ -235,7 +239,7 @@ class Chain:
         if not setup.echoes:
             return b
         if setup.stereo:
-            # In stereo mode the plugin never moves along its delay line, and reads places that it never wrote.
+            # In stereo mode the plugin never moves along its delay line, and reads what it never wrote.
             taps = [gain * b for gain, delay in setup.echoes if delay == 0]
         else:
             line = np.concatenate([self._past, b])
@@ -248,8 +252,8 @@ class Chain:
 class ComboProcessor(Processor):
     """mda Combo. Plugin values `[7]` on 0..1: model (k/6), drive, bias, output, stereo, hpf_freq, hpf_reso.
 
-    Two inputs and two outputs; in mono mode (stereo 0) the inputs are summed and the outputs equal. In stereo mode
-    neither the resonant high-pass nor the speaker's echoes work: so it is in the plugin. Takes no options.
+    Two inputs and two outputs; in mono mode (stereo 0) the inputs are summed and the outputs equal. In stereo
+    mode neither the resonant high-pass nor the speaker's echoes work, as in the plugin. Takes no options.
     """
 
     def __init__(self, options: Mapping[str, Any], spec: RenderSpec) -> None:
@@ -277,11 +281,17 @@ class ComboProcessor(Processor):
         self._chains = [Chain(setup, resonate, speak, self._spec.block_size) for _ in range(channels)]
 
     def process(self, audio: np.ndarray, out: np.ndarray) -> None:
-        if self._stereo:
-            for chain, x, y in zip(self._chains, audio, out, strict=True):
-                y[:] = chain.process(x)
-        else:
-            out[:] = self._chains[0].process(audio[0] + audio[-1])
+        if not self._chains:
+            raise PluginError("process called before prepare")
+        # In pieces of whole blocks; smaller ones would only add calls.
+        piece = self._spec.block_size * max(PIECE // self._spec.block_size, 1)
+        for start in range(0, audio.shape[1], piece):
+            x, y = audio[:, start : start + piece], out[:, start : start + piece]
+            if self._stereo:
+                for chain, one, wet in zip(self._chains, x, y, strict=True):
+                    wet[:] = chain.process(one)
+            else:
+                y[:] = self._chains[0].process(x[0] + x[-1])
 
     def read_back(self) -> np.ndarray:
         return self._values.copy()
