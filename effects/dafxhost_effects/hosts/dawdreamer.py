@@ -77,7 +77,10 @@ class DawDreamerProcessor(Processor):
         self._values = np.zeros(0)
         self._stale = True
         self._past = np.zeros((spec.channels, 0), dtype=np.float32)
-        self._measured = False
+        # Some know their latency only once they have run. Not in `prepare`: a first render must draw the same
+        # numbers from the C library's `rand` as all later ones.
+        first.render(np.zeros((first.inputs, spec.block_size), dtype=np.float32))
+        self.latency = int(first.plugin.get_latency_samples())
 
     def _load(self) -> _Graph:
         return _Graph(self._o["target"], self._spec)
@@ -97,11 +100,7 @@ class DawDreamerProcessor(Processor):
                 f"{self._o['target']} takes {len(self._indices)} values, not {np.shape(values)}"
             )
         self._values = np.array(values, dtype=np.float64)
-        if not self._measured:
-            self._ready()
-            graph = self._graphs[0]
-            graph.render(np.zeros((graph.inputs, self._spec.block_size), dtype=np.float32))
-            self.latency, self._measured, self._stale = int(graph.plugin.get_latency_samples()), True, True
+        self._stale = True
         self._ready()
         self._past = np.zeros((self._spec.channels, 0), dtype=np.float32)
 

@@ -320,8 +320,9 @@ def parameters(
 def by_dawdreamer(lv2: Effect, description: Mapping[str, Any]) -> Effect:
     """The same effect served by DawDreamer, which takes every LV2 parameter as 0..1 over its range."""
     made = []
-    for p in lv2.parameters:
-        values = tuple(i / max(len(p.choices) - 1, 1) for i in range(len(p.choices)))
+    for p, c in zip(lv2.parameters, description["controls"], strict=True):
+        span = (c["maximum"] - c["minimum"]) or 1.0
+        values = tuple((v - c["minimum"]) / span for v in p.port.values)
         made.append(replace(p, port=Port(p.port.index, 0.0, 1.0, values, space="native")))
     provider = Provider(
         "dawdreamer",

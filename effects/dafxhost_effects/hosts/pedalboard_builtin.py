@@ -19,7 +19,7 @@ class PedalboardProcessor(Processor):
 
     Args:
         options: `effect` (class name), `names` (attributes, in order), `choices` {attribute: [enum member,
-            ...]}, `toggles` (attributes that are 0 or 1), `lag` [of the sample rate, of the block, samples]:
+            ...]}, `lag` [of the sample rate, of the block, samples]:
             an upper bound of the samples it keeps back; see `_run`.
         spec: reset "auto" and "fresh" make a new object (microseconds); "reset" calls its `reset`, which is
             not exact for the reverb.

@@ -67,8 +67,9 @@ def _in_a_process(host: str, target: str, plugin_name: str, timeout: float) -> d
         result = Path(folder) / "description.json"
         module = "dafxhost_effects.hosts.describe"
         command = [sys.executable, "-m", module, host, target, plugin_name, str(result)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         try:
-            done = subprocess.run(command, capture_output=True, timeout=timeout, check=False)
+            done = subprocess.run(command, capture_output=True, timeout=timeout, check=False, env=environment)
         except subprocess.TimeoutExpired as error:
             raise PluginError(f"{target} did not describe itself within {timeout:g} s") from error
         if not result.exists():

@@ -77,7 +77,7 @@ class Vst3Processor(Processor):
         self._used = False
         self._block = 0
         self._state = bytes(self._plugins[0].raw_state) if spec.reset == "state" else b""
-        self._measured = False
+        self.latency = self._measure_latency()
 
     def _load(self) -> Any:
         return load(self._o["path"], self._o.get("plugin_name"))
@@ -87,10 +87,7 @@ class Vst3Processor(Processor):
             raise PluginError(
                 f"{self._o['path']} takes {len(self._o['parameters'])} values, not {np.shape(values)}"
             )
-        if not self._measured:
-            self._measure_latency(values)
-        if self._used:
-            self._restore()
+        self._restore()
         for plugin in self._plugins:
             self._set(plugin, values)
         self._block, self._used = 0, True
@@ -111,15 +108,16 @@ class Vst3Processor(Processor):
         for index, value in zip(self._o["parameters"], values, strict=True):
             handles[index].raw_value = float(value)
 
-    def _measure_latency(self, values: np.ndarray) -> None:
-        """By a plugin of its own, since some know their latency only once they have run at the sample
-        rate."""
+    def _measure_latency(self) -> int:
+        """By a plugin of its own, since some know their latency only once they have run at the sample rate.
+
+        Not in `prepare`: a first render must draw the same numbers from the C library's `rand` as all later
+        ones.
+        """
         plugin = self._load()
-        self._set(plugin, values)
         silence = np.zeros((self._o["channels"], self._spec.block_size), dtype=np.float32)
         plugin.process(silence, self._spec.sample_rate, buffer_size=self._spec.block_size, reset=False)
-        self.latency = int(plugin.reported_latency_samples)
-        self._measured = True
+        return int(plugin.reported_latency_samples)
 
     def process(self, audio: np.ndarray, out: np.ndarray) -> None:
         if not self._used:
