@@ -3,8 +3,8 @@
     .venv/bin/python -m pytest benchmarks/bench_gradients.py --benchmark-columns=min,median,rounds
 
 Groups: "gradient" is forward and backward for 4 clips of 131,072 samples (Grant 2023's length), everything
-included: renders by as many workers as there are cores, multi-resolution STFT + L1, backward. "autograd" there
-is the same step through a differentiable effect in torch, so its ratio to the others is what not knowing the
+included: renders by as many workers as there are cores, multi-resolution STFT + L1, backward. "autograd" is
+the same step through a differentiable effect in torch, so its ratio to the others is what not knowing the
 effect's inside costs. "loss" is the multi-resolution STFT alone, for one clip, beside auraloss.
 
 torch runs on `DAFXHOST_BENCH_THREADS` threads (default 1).

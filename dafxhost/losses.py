@@ -177,7 +177,7 @@ class MultiResolutionSTFT(nn.Module):
         padded = nn.functional.pad(flat, (hop, hop), mode="reflect").reshape(*audio.shape[:-1], -1)
         window: Tensor = getattr(self, f"window_{n}")
         # On the CPU, plain frames and rfft are a little faster than torch.stft, and the result is contiguous.
-        spectrum = torch.fft.rfft(padded.unfold(-1, n, hop) * window.to(audio.dtype))
+        spectrum = torch.fft.rfft(padded.unfold(-1, n, hop) * window.to(audio))
         parts = torch.view_as_real(spectrum)
         if torch.is_grad_enabled() and audio.requires_grad:
             squares = parts.square()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import auraloss
 import pytest
 import torch
@@ -16,6 +18,15 @@ from dafxhost.losses import (
 )
 
 SMALL = (32, 128, 512)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """The tensors here are small: threads that wait for each other cost more than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def noise(*shape: int, seed: int = 0, level: float = 0.1) -> torch.Tensor:
