@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchaudio.functional import resample
 
 import dafxhost
-from dafxhost.errors import OutputError, RunError, ShapeError, UnknownNameError, UsageError
+from dafxhost.errors import OutputError, RegistryError, RunError, ShapeError, UnknownNameError, UsageError
 from dafxhost.registry import encoder as make_encoder
 
 FORMAT = 1
@@ -70,7 +70,6 @@ class Encoder(nn.Module, ABC):
         super().__init__()
         check_option("embedding_size", embedding_size, 1)
         check_option("sample_rate", sample_rate, *RATES)
-        check_option("minimum_samples", minimum_samples, 1)
         self.embedding_size = embedding_size
         self.sample_rate = sample_rate
         self.minimum_samples = minimum_samples
@@ -251,7 +250,7 @@ def load_encoder(path: str | Path) -> Encoder:
         encoder = make_encoder(about["encoder"], **about["config"])
     except UnknownNameError:
         raise
-    except (TypeError, ValueError, UsageError) as error:
+    except (RegistryError, UsageError) as error:
         raise RunError(
             f"{description} asks for an encoder {about['encoder']!r} that cannot be made: {error}"
         ) from error

@@ -57,7 +57,7 @@ def measure(encoder: SpectrogramVAE, patches: Tensor, batch_size: int = 64) -> Q
     with torch.no_grad():
         for part in patches.split(batch_size):
             outputs.append(encoder.reconstruct(part))
-            mean, log_variance = encoder.network.encode((part - encoder.centre) / encoder.spread)
+            mean, log_variance = encoder.posterior(part)
             means.append(mean)
             nats.append(divergence(mean, log_variance).sum(dim=1))
     encoder.train(was_training)
@@ -92,7 +92,7 @@ def pretrain_spectrogram_vae(
     batch_size: int = 16,
     max_steps: int | None = None,
     evaluate_every: int = 50,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Train a spectrogram VAE on clips and write the best weights by the held-out clips to `out`.
@@ -130,7 +130,7 @@ def pretrain_spectrogram_vae(
         test_rng = np.random.default_rng([seed, 1])
         test = _patches(encoder, (held_out or clips)(test_rng, held_out_clips), sample_rate)
         first = next(draw)
-        encoder.fit_scale(first)
+        encoder.fit_scale(torch.cat([first, *(next(draw) for _ in range(3))]))
         return _train(
             encoder,
             first,
@@ -188,9 +188,9 @@ def _train(
             on_step(
                 {
                     "step": step,
-                    "total": float(total),
-                    "reconstruction": float(reconstruction),
-                    "divergence": float(nats),
+                    "total": total.item(),
+                    "reconstruction": reconstruction.item(),
+                    "divergence": nats.item(),
                     "seconds": elapsed,
                     "progress": progress,
                     "explained": best.explained,
@@ -204,7 +204,7 @@ def _train(
         "steps": step,
         "best_step": best_step,
         "seconds": time.monotonic() - started,
-        "clips_seen": step * extra["batch_size"],
+        "clips_seen": (step + 3) * extra["batch_size"],
         "sample_rate": extra["sample_rate"],
         "config": encoder.config(),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from dafxhost.encoders import Encoder, check_option
 from dafxhost.errors import ShapeError, UsageError
@@ -64,10 +65,11 @@ class SpectrogramVAE(Encoder):
         self.network = VAENetwork(
             (n_fft // 2 + 1, patch_frames), embedding_size, tuple(channels), kernels, strides
         )
-        # The network sees (spectrogram - centre) / spread; pretraining measures both. The starting values are
-        # those of music at -12 dBFS peak, near enough to train from.
-        self.register_buffer("centre", torch.tensor(0.1))
-        self.register_buffer("spread", torch.tensor(0.08))
+        # The network sees (spectrogram - centre) / spread: the mean spectrum, which is the larger part of any
+        # spectrogram and the same for all, need not pass through the latents. Pretraining measures both; the
+        # starting values are those of music at -12 dBFS peak.
+        self.register_buffer("centre", torch.full((n_fft // 2 + 1,), 0.04))
+        self.register_buffer("spread", torch.tensor(0.04))
 
     def config(self) -> dict[str, Any]:
         return {
@@ -108,17 +110,19 @@ class SpectrogramVAE(Encoder):
 
         The latents are sampled in train mode and their means in eval mode.
         """
-        return self._through(self._checked(spectrogram))[0] * self.spread + self.centre
+        output = self._through(spectrogram)[0]
+        return output * self.spread + self._centre(spectrogram.shape[-2])
 
     def loss(self, spectrogram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(total, reconstruction, divergence) of compressed spectrograms `[B, bins, frames]`, scalars.
 
         The reconstruction error is the mean square over all elements in units of `spread` squared, so that 1
-        is what a constant reaches. The divergence is in nats, summed over latents, averaged over the batch.
+        is what the mean spectrum reaches. The divergence is in nats, summed over the latents and averaged
+        over the batch.
         total = reconstruction + beta * divergence / (bins * frames): up to a factor, the evidence lower bound
         with a normal likelihood of variance `spread`^2 / 2.
         """
-        output, mean, log_variance = self._through(self._checked(spectrogram))
+        output, mean, log_variance = self._through(spectrogram)
         error = (output - self._scaled(spectrogram)).square().mean()
         nats = divergence(mean, log_variance).sum(dim=1).mean()
         return error + self.beta * nats / spectrogram[0].numel(), error, nats
@@ -128,12 +132,19 @@ class SpectrogramVAE(Encoder):
         return self.loss(self.patches(self.spectrogram(self.prepare(audio, sample_rate))).flatten(0, 1))
 
     def fit_scale(self, spectrogram: Tensor) -> None:
-        """Take `centre` and `spread` from compressed spectrograms of any shape."""
-        self.centre.copy_(spectrogram.mean())
-        self.spread.copy_(spectrogram.std().clamp(min=1e-6))
+        """Set `centre` (mean spectrum) and `spread` (deviation from it) from `[N, bins, frames]`."""
+        self.centre.copy_(spectrogram.mean(dim=(0, 2)))
+        self.spread.copy_((spectrogram - self.centre[:, None]).std().clamp(min=1e-6))
+
+    def _centre(self, bins: int) -> Tensor:
+        """The mean spectrum `[bins, 1]`, interpolated if that is not the encoder's own number."""
+        centre = self.centre
+        if bins != len(centre):
+            centre = interpolate(centre[None, None], bins, mode="linear", align_corners=False)[0, 0]
+        return centre[:, None]
 
     def _scaled(self, spectrogram: Tensor) -> Tensor:
-        return (spectrogram - self.centre) / self.spread
+        return (spectrogram - self._centre(spectrogram.shape[-2])) / self.spread
 
     def _checked(self, spectrogram: Tensor) -> Tensor:
         if spectrogram.ndim != 3 or spectrogram.numel() == 0:
@@ -142,8 +153,12 @@ class SpectrogramVAE(Encoder):
             )
         return spectrogram
 
+    def posterior(self, spectrogram: Tensor) -> tuple[Tensor, Tensor]:
+        """Compressed spectrograms `[B, bins, frames]` -> mean and log variance of the latents, `[B, D]`."""
+        return self.network.encode(self._scaled(self._checked(spectrogram)))
+
     def _through(self, spectrogram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mean, log_variance = self.network.encode(self._scaled(spectrogram))
+        mean, log_variance = self.posterior(spectrogram)
         latents = sample(mean, log_variance) if self.training else mean
         size = (spectrogram.shape[1], spectrogram.shape[2])
         return self.network.decode(latents, size), mean, log_variance

@@ -1,4 +1,4 @@
-"""The style-statistics encoder: how a recording's spectrum and waveform are distributed, with nothing to train."""
+"""The style-statistics encoder: how spectrum and waveform are distributed, with nothing to train."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _THIN = 16
 
 
 class StyleStatistics(Encoder):
-    """Fixed statistics of a clip -> `[B, D]`; what equalisers, speakers, distortion and dynamics leave behind.
+    """Fixed statistics of a clip -> `[B, D]`: what equalisers, speakers and distortion leave behind.
 
     - of the log-mel spectrogram, band by band over time: quantiles, mean, deviation, mean absolute change;
     - of the mean power spectrum: linear bands (the combs of reflections) and fine bands below 300 Hz

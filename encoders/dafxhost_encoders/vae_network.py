@@ -83,6 +83,17 @@ class VAENetwork(nn.Module):
         flat = channels[-1] * self.grid[0] * self.grid[1]
         self.to_latent = nn.Linear(flat, 2 * latents)
         self.from_latent = nn.Linear(latents, flat)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Weights that keep the variance through each layer (He 2015), and an output near 0 to start from."""
+        for i, (kernel, stride) in enumerate(zip(self.kernels, self.strides, strict=True)):
+            area, step = kernel[0] * kernel[1], stride[0] * stride[1]
+            down, up = self.down[i], self.up[len(self.up) - 1 - i]
+            # A transposed convolution adds up only every step-th element of its kernel at each place.
+            _normal(down, self.channels[i] * area)
+            _normal(up, max(1.0, self.channels[i + 1] * area / step), gain=0.1 if i == 0 else 1.0)
+        _normal(self.from_latent, self.from_latent.in_features)
 
     def sizes(self, size: Pair) -> list[Pair]:
         """(H, W) of a picture of that size before the first and after each convolution."""
@@ -126,6 +137,12 @@ class VAENetwork(nn.Module):
             # The last layer is linear: it has to reach any value.
             hidden = self.activation(hidden) if i < last else hidden
         return hidden.squeeze(1)
+
+
+def _normal(layer: nn.Module, inputs: float, gain: float = 1.0) -> None:
+    layer = cast(nn.Linear, layer)
+    nn.init.normal_(layer.weight, std=gain * (2.0 / inputs) ** 0.5)
+    nn.init.zeros_(layer.bias)
 
 
 def sample(mean: Tensor, log_variance: Tensor) -> Tensor:
