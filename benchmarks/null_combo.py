@@ -138,7 +138,7 @@ def null_depth(real: np.ndarray, ours: np.ndarray) -> float:
     left = float(np.sum(np.square(real.astype(np.float64) - ours)))
     if left == 0.0:
         return PERFECT
-    return float("inf") if reference == 0.0 else 10.0 * np.log10(left / reference)
+    return float("inf") if reference == 0.0 else float(10.0 * np.log10(left / reference))
 
 
 def compare(
@@ -238,7 +238,10 @@ def main() -> int:
         print(f"{key:>28}  worst dB  median dB  settings")
         for name, row in report[key].items():
             print(f"{name:>28}  {row['worst_db']:8.1f}  {row['median_db']:9.1f}  {row['count']:8d}")
-    print(f"worst of {len(nulls)}: {worst}")
+    print(
+        f"worst of {len(nulls)}: {worst.depth:.1f} dB, {worst.signal}, {worst.rate} Hz, {worst.channels} ch, "
+        f"plugin values {', '.join(f'{v:.4g}' for v in worst.values)}"
+    )
     cost = report["milliseconds_per_second"]
     print(
         f"processing time per second of audio: plugin {cost['plugin']:.2f} ms, "
