@@ -107,7 +107,7 @@ class Batch:
     def _rows(self, memory: np.ndarray, rows: int) -> np.ndarray:
         layout = self.layout
         size = layout.channels * layout.samples
-        padded = memory[: rows * layout.input_stride].view(np.float32).reshape(rows, -1)
+        padded = memory[: rows * layout.input_stride].view(np.float32).reshape(rows, layout.input_stride // 4)
         return padded[:, :size].reshape(rows, layout.channels, layout.samples)
 
     def result(self) -> np.ndarray:

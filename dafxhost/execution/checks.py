@@ -39,7 +39,7 @@ def like(result: np.ndarray, audio: Any) -> Any:
 
 
 def check_rate(sample_rate: float) -> int:
-    if isinstance(sample_rate, bool) or sample_rate != int(sample_rate):
+    if isinstance(sample_rate, bool) or sample_rate % 1 != 0:  # also NaN and infinity
         raise UsageError(f"sample_rate is a whole number of Hz, not {sample_rate!r}")
     if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
         raise UsageError(f"sample_rate {sample_rate} Hz lies outside {LOWEST_RATE}..{HIGHEST_RATE} Hz")

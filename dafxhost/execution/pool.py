@@ -280,7 +280,7 @@ class Pool:
         jobs = batch.take_chunk(self.size, self._job_pace(batch))
         batch.outstanding += len(jobs)
         self.introduce(worker, batch.layout.processor)
-        worker.outstanding.append(Chunk(batch.number, jobs))
+        worker.outstanding.append(Chunk(batch, jobs))
         worker.send(protocol.pack_chunk(batch.packed_layout, jobs))
 
     # -- what workers say
@@ -290,7 +290,7 @@ class Pool:
             kind = message[:1]
             if kind == protocol.FINISHED:
                 chunk = worker.outstanding.popleft()
-                self._done(self._batches[chunk.batch], chunk.jobs)
+                self._done(chunk.batch, chunk.jobs)
             elif kind == protocol.FAILED:
                 self._on_failed(worker, protocol.unpack_failed(message))
             elif kind == protocol.HELLO:
@@ -312,17 +312,19 @@ class Pool:
         self._close_if_over(batch)
 
     def _close_if_over(self, batch: Batch) -> None:
-        if not batch.over:
+        # A chunk whose last job failed ends after its batch has.
+        if not batch.over or batch.number not in self._batches:
             return
         del self._batches[batch.number]
         self._account_wall()
         if batch.error is None:
+            batch.failures.sort(key=lambda failure: (failure.row, failure.column))
             self.last_failures = batch.failures
             batch.future.set_result((batch.result(), batch.failures))
 
     def _on_failed(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
         chunk = worker.outstanding[0]
-        batch, job = self._batches[chunk.batch], report["job"]
+        batch, job = chunk.batch, report["job"]
         chunk.jobs.remove(job)
         batch.outstanding -= 1
         effect = self.effect
@@ -411,16 +413,14 @@ class Pool:
         worker.close()
 
     def _take_back(self, worker: WorkerProcess, chunk: Chunk, claim: Claim, reason: str | None) -> None:
-        batch = self._batches.get(chunk.batch)
-        if batch is None:  # everything was failed at once
-            return
+        batch = chunk.batch
         done = [job for job in chunk.jobs if batch.state[job] == protocol.DONE]
         left = [job for job in chunk.jobs if batch.state[job] != protocol.DONE]
         guilty = [
             job
             for job in left
             if reason is not None
-            and (claim.phase, claim.batch, claim.job) == (protocol.RUNNING, chunk.batch, job)
+            and (claim.phase, claim.batch, claim.job) == (protocol.RUNNING, batch.number, job)
         ]
         batch.outstanding -= len(left)
         if batch.error is None:
@@ -433,7 +433,7 @@ class Pool:
         self._load_deaths += 1
         if self._load_deaths >= ATTEMPTS and worker.outstanding:
             text = f"effect {self.effect.name!r} could not be loaded by {self.effect.provider.name}: {reason}"
-            self._batches[worker.outstanding[0].batch].abort(PluginError(_with_log(text, worker)))
+            worker.outstanding[0].batch.abort(PluginError(_with_log(text, worker)))
             self._load_deaths = 0
 
     def _died_idle(self, worker: WorkerProcess, reason: str) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from dafxhost.execution import protocol
 from dafxhost.execution.arena import Arena, Region
+from dafxhost.execution.batch import Batch
 
 LOG_TAIL = 4000
 LARGEST_LOG = 64 << 20
@@ -42,7 +43,7 @@ class Claim:
 class Chunk:
     """Jobs of one batch handed to a worker together; `jobs` shrinks as failures are reported."""
 
-    batch: int
+    batch: Batch
     jobs: list[int] = field(default_factory=list)
 
 
