@@ -2,8 +2,8 @@
 
 For every parameter it gives a distribution over values: the values themselves for a choice, a toggle or an
 integer of few values, evenly spaced bins for a continuous one. A distribution can have several modes, and
-settings that sound alike often lie far apart (the distortion of mda Combo is soft at one end of "drive", hard at
-the other, and absent in the middle); a plain regression answers with their mean, which sounds like neither.
+settings that sound alike often lie far apart (mda Combo distorts softly at one end of "drive", hard at the
+other, and not at all in the middle); a plain regression answers with their mean, which sounds like neither.
 """
 
 from __future__ import annotations
