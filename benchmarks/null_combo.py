@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy as np
 
 import dafxhost
 from dafxhost.effects import Effect
-from dafxhost.errors import DafxhostError, EffectUnavailableError
+from dafxhost.errors import AudioFileError, DafxhostError, EffectUnavailableError
 
 RATES = (24000, 44100, 48000)
 PERFECT = -200.0  # dB reported where nothing at all is left
@@ -96,7 +96,11 @@ def file_signal(path: Path, rate: int, seconds: float, seed: int) -> np.ndarray:
     import soundfile
     import soxr
 
-    with soundfile.SoundFile(path) as file:
+    try:
+        file = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        raise AudioFileError(f"{path} cannot be read as audio: {error.error_string}") from error
+    with file:
         wanted = min(file.frames, int(seconds * file.samplerate) + 1)
         file.seek(int(np.random.default_rng(seed).integers(0, file.frames - wanted + 1)))
         audio = file.read(wanted, dtype="float32", always_2d=True)
@@ -148,8 +152,8 @@ def compare(
     files: Sequence[Path] = (),
     rates: Sequence[int] = RATES,
     block_size: int = 512,
-) -> tuple[list[Null], dict[str, float]]:
-    """Render `count` settings by both; returns the nulls, and seconds spent in each and of audio.
+) -> tuple[list[Null], dict[str, dict[str, float]]]:
+    """Render `count` settings by both; returns the nulls, and by signal the seconds in each and of audio.
 
     Raises:
         EffectUnavailableError: the LV2 plugin is not installed.
@@ -164,6 +168,7 @@ def compare(
     for i in range(count):
         groups[i % len(kinds), int(rng.choice(rates)), 1 + int(rng.integers(2))].append(i)
     nulls: list[Null] = []
+    seconds_in: dict[str, dict[str, float]] = {}
     with (
         dafxhost.Executor(real, workers=1, block_size=block_size) as plugin,
         dafxhost.Executor(ours, workers=1, block_size=block_size) as builtin,
@@ -174,16 +179,30 @@ def compare(
             else:
                 clip = file_signal(files[kind - len(SIGNALS)], rate, seconds, seed + rows[0])
             audio = np.ascontiguousarray(clip[None, :channels])
-            wet = plugin.render(audio, drawn[None, rows], rate)[0]
-            ours_wet = builtin.render(audio, drawn[None, rows], rate)[0]
-            for i, y, z in zip(rows, wet, ours_wet, strict=True):
+            before = plugin.stats, builtin.stats
+            theirs = plugin.render(audio, drawn[None, rows], rate)[0]
+            own = builtin.render(audio, drawn[None, rows], rate)[0]
+            spent = seconds_in.setdefault(kinds[kind], {"plugin": 0.0, "builtin": 0.0, "audio": 0.0})
+            spent["plugin"] += (plugin.stats - before[0]).plugin_seconds
+            spent["builtin"] += (builtin.stats - before[1]).plugin_seconds
+            spent["audio"] += (plugin.stats - before[0]).audio_seconds
+            for i, y, z in zip(rows, theirs, own, strict=True):
                 values = tuple(float(v) for v in real.plugin_values(drawn[i]))
                 nulls.append(Null(kinds[kind], rate, channels, i % 7, null_depth(y, z), values))
-        return nulls, {
-            "plugin": plugin.stats.plugin_seconds,
-            "builtin": builtin.stats.plugin_seconds,
-            "audio": plugin.stats.audio_seconds,
+    return nulls, seconds_in
+
+
+def costs(seconds_in: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Processing time (ms) per second of audio in each, and their ratio, by signal and for all."""
+    total = {k: sum(s[k] for s in seconds_in.values()) for k in ("plugin", "builtin", "audio")}
+    return {
+        name: {
+            "plugin_ms": 1e3 * s["plugin"] / s["audio"],
+            "builtin_ms": 1e3 * s["builtin"] / s["audio"],
+            "ratio": s["builtin"] / s["plugin"],
         }
+        for name, s in {**seconds_in, "all": total}.items()
+    }
 
 
 def summarise(nulls: Sequence[Null], key: str) -> dict[str, dict[str, float]]:
@@ -228,8 +247,7 @@ def main() -> int:
         "signal": summarise(nulls, "signal"),
         "rate": summarise(nulls, "rate"),
         "channels": summarise(nulls, "channels"),
-        "milliseconds_per_second": {k: 1e3 * seconds[k] / seconds["audio"] for k in ("plugin", "builtin")},
-        "time_over_plugin": seconds["builtin"] / seconds["plugin"],
+        "cost": costs(seconds),
     }
     if arguments.json:
         print(json.dumps(report, indent=2))
@@ -242,11 +260,9 @@ def main() -> int:
         f"worst of {len(nulls)}: {worst.depth:.1f} dB, {worst.signal}, {worst.rate} Hz, {worst.channels} ch, "
         f"plugin values {', '.join(f'{v:.4g}' for v in worst.values)}"
     )
-    cost = report["milliseconds_per_second"]
-    print(
-        f"processing time per second of audio: plugin {cost['plugin']:.2f} ms, "
-        f"built-in {cost['builtin']:.2f} ms, ratio {report['time_over_plugin']:.1f}"
-    )
+    print(f"{'ms per second of audio':>28}    plugin   built-in     ratio")
+    for name, row in report["cost"].items():
+        print(f"{name:>28}  {row['plugin_ms']:8.2f}  {row['builtin_ms']:9.2f}  {row['ratio']:8.1f}")
     return 0
 
 
