@@ -86,11 +86,16 @@ def check_input(path: str | os.PathLike[str]) -> AudioInfo:
     return info
 
 
-def check_output(output: str | os.PathLike[str], *sources: str | os.PathLike[str]) -> None:
-    """Raises UsageError if `output` is one of the recordings it is made from."""
-    for source in sources:
+def check_output(info: AudioInfo, output: str | os.PathLike[str], *sources: str | os.PathLike[str]) -> None:
+    """See, before any work, that a result as long as `info` can be begun at `output`.
+
+    Raises:
+        UsageError: it is one of the recordings it is made from. OutputError: it cannot be written there.
+    """
+    for source in (info.path, *sources):
         if Path(output).exists() and os.path.samefile(output, source):
             raise UsageError(f"{output} is one of the recordings to work on; give the result another name.")
+    AudioWriter(output, info.sample_rate, info.channels, _subtype(info, output)).discard()
 
 
 def measure(path: str | os.PathLike[str], *watchers: Watch) -> Loudness:
@@ -130,7 +135,7 @@ def render_file(
         PluginError, RenderError: the effect.
     """
     info = check_input(source)
-    check_output(output, source)
+    check_output(info, output)
     with AudioWriter(output, info.sample_rate, info.channels, _subtype(info, output)) as writer:
         meter = LoudnessMeter()
         with (

@@ -38,8 +38,7 @@ def render(
 
     fx = dafxhost.effect(effect, provider)
     setting = fx.setting(**_assignments(settings or []))
-    check_input(source)
-    check_output(output, source)
+    check_output(check_input(source), output)
     with dafxhost.Executor(fx, workers=1) as executor:
         done = render_file(source, output, executor, setting)
     if as_json:
