@@ -13,7 +13,9 @@ from dafxhost.data.features import PEAK, cosine, fade, mfcc, normalise_peak
 from dafxhost.data.sources import AudioSource
 from dafxhost.effects import Effect, Provider
 from dafxhost.errors import DafxhostError, JobFailure, UsageError
+from dafxhost.execution.executor import Executor
 from dafxhost.parameters import Parameter
+from dafxhost.registry import effect
 
 RATE, T = 24000, 16384
 
@@ -233,6 +235,16 @@ def test_a_stream_is_bounded_passes_errors_on_and_closes():
             with pytest.raises(StopIteration):
                 next(stream)
     assert not [t for t in threading.enumerate() if t.name == "dafxhost-examples"]
+
+
+def test_the_real_executor_gives_the_same_examples_whatever_the_number_of_workers():
+    made = []
+    for workers in (1, 2):
+        with Executor(effect("mda-combo"), workers=workers) as executor:
+            made.append(Examples(Source(), executor, samples=T, apply_probability=1.0).batch(3, 4))
+            wet = executor.render(made[-1].dry, made[-1].settings, RATE)
+            np.testing.assert_array_equal(made[-1].target, normalise_peak(wet))
+    same(*made)
 
 
 def test_mfcc_is_torchaudios():
