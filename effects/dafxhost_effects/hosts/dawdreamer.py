@@ -47,7 +47,8 @@ class _Graph:
         """`[inputs, N]` -> `[outputs, N]`, from the plugin's initial state."""
         length = audio.shape[1]
         if self.inputs:
-            self._player.set_data(np.ascontiguousarray(audio))
+            # A worker's clips are read-only, which DawDreamer does not take.
+            self._player.set_data(np.array(audio, dtype=np.float32, order="C"))
         # Durations in seconds are cut to whole samples; the half sample keeps that from losing one.
         self.engine.render((length + 0.5) / self._rate)
         return np.asarray(self.engine.get_audio())[:, :length]

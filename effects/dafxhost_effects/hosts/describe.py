@@ -70,7 +70,8 @@ def by_dawdreamer(target: str, plugin_name: str | None) -> dict[str, Any]:
 
     del plugin_name
     dawdreamer: Any = library  # its own type information lacks its classes
-    plugin = dawdreamer.RenderEngine(44100, 512).make_plugin_processor("plugin", target)
+    engine = dawdreamer.RenderEngine(44100, 512)  # its plugins die with it
+    plugin = engine.make_plugin_processor("plugin", target)
     rows = []
     for index, d in enumerate(plugin.get_parameters_description()):
         default = float(plugin.get_parameter(index))
