@@ -46,7 +46,10 @@ class UnknownNameError(UsageError):
         if close:
             text += f"; did you mean {' or '.join(close)}?"
         listing = ", ".join(known[:60]) + (f", ... ({len(known)} in all)" if len(known) > 60 else "")
-        text += f" Known {kind}s: {listing or 'none'}." if close else f"; known {kind}s: {listing or 'none'}."
+        plural = "names" if " " in kind else f"{kind}s"
+        text += (
+            f" Known {plural}: {listing or 'none'}." if close else f"; known {plural}: {listing or 'none'}."
+        )
         super().__init__(text + (f" {hint}" if hint else ""))
         self.kind, self.name, self.known = kind, name, known
 
