@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from dafxhost_cli.console import note, result, result_json, table
 from dafxhost_cli.options import DataOption, Json, WorkersOption
 
 Minutes = Annotated[float | None, typer.Option("--max-minutes", help="When training ends at the latest.")]
@@ -64,7 +63,3 @@ def train(
 
 def evaluate() -> None:
     """Measure a run."""
-
-
-def pretrain() -> None:
-    """Train an encoder by itself."""

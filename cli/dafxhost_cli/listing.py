@@ -152,9 +152,8 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
 
 def _latency(fx: Effect) -> tuple[int | None, str]:
     """Samples at 44.1 kHz by which the loaded plugin lags, or None and the reason it cannot be loaded."""
-    from dafxhost.execution.executor import Executor
-
     from dafxhost.errors import DafxhostError
+    from dafxhost.execution.executor import Executor
 
     try:
         with Executor(fx, workers=1) as executor, executor.stream(fx.default_setting(), 44100, 1) as stream:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dafxhost.errors import DafxhostError
-from dafxhost_cli import learning, listing, rendering
+from dafxhost_cli import learning, listing, pretraining, rendering
 from dafxhost_cli.console import note, result
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ app.command()(rendering.render)
 app.command()(learning.train)
 app.command()(rendering.transfer)
 app.command()(learning.evaluate)
-app.command()(learning.pretrain)
+app.command()(pretraining.pretrain)
 
 
 def _version(wanted: bool) -> None:
