@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dafxhost_effects import files, mda, pedalboard_effects, zam
-from dafxhost_effects.hosts import lv2_info
+from dafxhost_effects.hosts import lv2_info, plugin_info
 from hosting import need, python
 
 import dafxhost
@@ -150,3 +153,68 @@ def test_a_broken_bundle_gives_the_loaders_reason(
     (inside / "Broken.so").write_bytes(content)
     with pytest.raises(PluginError, match=r"file too short|invalid ELF header"):
         files.from_location(str(tmp_path / "Broken.vst3"))
+
+
+def _bundle(tmp_path: Path, source: str, *arguments: str) -> Path:
+    """A .vst3 whose shared library is compiled from C."""
+    need(shutil.which("gcc"), "gcc")
+    inside = tmp_path / "Made.vst3" / "Contents" / f"{platform.machine()}-linux"
+    inside.mkdir(parents=True)
+    (tmp_path / "made.c").write_text(source)
+    command = ["gcc", "-shared", "-fPIC", str(tmp_path / "made.c"), "-o", str(inside / "Made.so"), *arguments]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=60)
+    return tmp_path / "Made.vst3"
+
+
+def test_a_missing_dependency_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAFXHOST_CACHE", str(tmp_path / "cache"))
+    need(shutil.which("gcc"), "gcc")
+    gone = tmp_path / "libgone.so.3"
+    (tmp_path / "gone.c").write_text("int gone(void) { return 1; }")
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "gone.c", "-o", gone.name, f"-Wl,-soname,{gone.name}"],
+        check=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    bundle = _bundle(tmp_path, "int gone(void); int here(void) { return gone(); }", str(gone))
+    gone.unlink()
+    with pytest.raises(PluginError, match=r"libgone\.so\.3: cannot open shared object file"):
+        files.from_location(str(bundle))
+
+
+def test_a_plugin_that_crashes_when_loaded_costs_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAFXHOST_CACHE", str(tmp_path / "cache"))
+    bundle = _bundle(
+        tmp_path, "#include <signal.h>\n__attribute__((constructor)) void f(void) { raise(SIGSEGV); }"
+    )
+    with pytest.raises(PluginError, match="ended its process by signal 11"):
+        files.from_location(str(bundle))
+
+
+def test_mda_through_the_vst3_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Steinberg's bundle is on no Debian machine: what it would say is made up here, the mapping is ours."""
+    inside = tmp_path / mda.VST3_BUNDLE / "Contents" / f"{platform.machine()}-linux"
+    inside.mkdir(parents=True)
+    (inside / "mda-vst3.so").write_bytes(b"x")
+    monkeypatch.setenv("LV2_PATH", str(tmp_path))
+    monkeypatch.setenv("VST3_PATH", str(tmp_path))
+    names = ["Bypass", "Model", "Drive", "Bias", "Output", "Process", "HPF Freq", "HPF Reso"]
+    rows = [{"index": i, "name": n, "automatable": True} for i, n in enumerate(names)]
+    asked = []
+
+    def describe(*arguments: object) -> dict[str, object]:
+        asked.append(arguments)
+        return {"parameters": rows, "inputs": 2, "outputs": 2}
+
+    monkeypatch.setattr(plugin_info, "describe", describe)
+    assert mda.provider_of("mda-combo") == "vst3"
+    fx = dafxhost.effect("mda-combo")
+    assert fx.provider.name == "vst3" and asked == [("vst3", tmp_path / mda.VST3_BUNDLE, "mda Combo")]
+    assert fx.provider.options["parameters"] == [1, 2, 3, 4, 5, 6, 7]
+    assert fx.plugin_values(fx.setting(model=3, drive=0.2))[:2] == pytest.approx([0.5, 0.2])
+    rows.pop()
+    with pytest.raises(PluginError, match="has 6 parameters, not 7"):
+        dafxhost.effect("mda-combo", provider="vst3")

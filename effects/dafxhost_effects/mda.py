@@ -154,6 +154,11 @@ def make(name: str, provider: str | None = None) -> Effect:
         effect = _PROVIDERS[candidate](name)
         if effect is not None:
             return effect
+    if provider == "vst3":
+        where = ", ".join(map(str, plugin_info.folders())) or "no folder"
+        raise EffectUnavailableError(
+            f"{name}: there is no {VST3_BUNDLE} in {where}; VST3_PATH says where to look"
+        )
     where = ", ".join(map(str, lv2_info.folders())) or "no folder"
     asked = f" for provider {provider!r}" if provider else ""
     raise EffectUnavailableError(

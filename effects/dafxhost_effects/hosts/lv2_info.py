@@ -81,9 +81,8 @@ def find(uri: str) -> dict[str, Any]:
         EffectUnavailableError: no installed bundle has it; lists where it was looked for.
     """
     broken = []
-    for bundle in bundles():
-        if uri not in _manifest_text(bundle):
-            continue
+    # Likely ones first: parsing takes a while where a bundle has not been seen before.
+    for bundle in sorted(bundles(), key=lambda b: uri not in _manifest_text(b)):
         try:
             for description in describe_bundle(bundle):
                 if description["uri"] == uri:
