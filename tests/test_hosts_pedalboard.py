@@ -10,6 +10,7 @@ from dafxhost_effects.hosts.pedalboard_builtin import PedalboardProcessor
 from hosting import RATE, noise, render
 
 import dafxhost
+from dafxhost.errors import PluginError
 from dafxhost.processor import RenderSpec
 
 
@@ -51,6 +52,27 @@ def test_a_worker_gives_what_pedalboard_gives() -> None:
     wet = render(effect, audio, effect.setting(room_size=0.8, wet_level=0.5)[None, None])[0]
     own = pedalboard.Reverb(room_size=0.8, wet_level=0.5)
     np.testing.assert_allclose(wet, own.process(audio[0], RATE, buffer_size=512), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pedalboard-reverb", "pedalboard-delay"])
+def test_chunks_down_to_one_sample(name: str) -> None:
+    effect = dafxhost.effect(name)
+    processor = PedalboardProcessor(effect.provider.options, RenderSpec(RATE, 2))
+    audio = noise(2, 0.1)[0]
+    whole, parts = np.empty_like(audio), np.empty_like(audio)
+    values = effect.plugin_values(effect.default_setting())
+    processor.prepare(values)
+    processor.process(audio, whole)
+    processor.prepare(values)
+    for start, stop in ((0, 900), (900, 901), (901, 903), (903, 906), (906, audio.shape[1])):
+        piece = np.ascontiguousarray(audio[:, start:stop])
+        wet = np.empty_like(piece)
+        processor.process(piece, wet)
+        parts[:, start:stop] = wet
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    processor.prepare(values)
+    with pytest.raises(PluginError, match="fewer than three samples"):
+        processor.process(audio[:, :2].copy(), np.empty((2, 2), np.float32))
 
 
 def test_pitch_shift_keeps_time() -> None:

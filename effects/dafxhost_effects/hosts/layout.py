@@ -9,6 +9,8 @@ dropped.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dafxhost.errors import PluginError
@@ -44,3 +46,20 @@ def mix_outputs(wet: np.ndarray, out: np.ndarray) -> None:
         out[0] *= 0.5
     else:
         out[:] = wet[: out.shape[0]]
+
+
+def channels_first(plugin: Any, audio: np.ndarray, sample_rate: int, block_size: int) -> np.ndarray:
+    """`[C, N]` through a pedalboard plugin, carrying on from its last call.
+
+    pedalboard guesses which axis is which from the shape. One channel therefore goes in as a one-dimensional
+    array; a stereo chunk of one or two samples is only told apart by a plugin that has seen a longer one.
+
+    Raises:
+        PluginError: a stream that begins with such a chunk.
+    """
+    if audio.shape[0] == 1:
+        wet = plugin.process(audio[0], sample_rate, buffer_size=block_size, reset=False)
+        return np.reshape(wet, (1, -1))
+    if block_size <= audio.shape[0]:
+        raise PluginError("pedalboard takes no stereo stream that begins with fewer than three samples")
+    return plugin.process(audio, sample_rate, buffer_size=block_size, reset=False)

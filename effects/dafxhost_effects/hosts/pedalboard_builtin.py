@@ -10,6 +10,7 @@ import pedalboard
 
 from dafxhost.errors import PluginError
 from dafxhost.processor import Processor, RenderSpec
+from dafxhost_effects.hosts.layout import channels_first
 
 HIGHEST_CUTOFF = 0.49  # of the sample rate; filters above half of it are unstable
 
@@ -85,18 +86,8 @@ class PedalboardProcessor(Processor):
         out[:], self._queue = self._queue[:, :length], self._queue[:, length:].copy()
 
     def _run(self, audio: np.ndarray) -> np.ndarray:
-        """`[C, N]` -> `[C, M]`. M < N where the effect keeps samples back until it has enough to work on.
-
-        pedalboard guesses which axis is which, so a clip shorter than it has channels goes in channel by
-        channel where that is possible: as one-dimensional arrays.
-        """
-        rate, length = self._spec.sample_rate, audio.shape[1]
-        if audio.shape[0] == 1:
-            wet = self._plugin.process(audio[0], rate, buffer_size=self._block, reset=False)
-            return np.reshape(wet, (1, -1))
-        if length <= audio.shape[0]:
-            raise PluginError("pedalboard cannot take a stereo chunk of fewer than three samples")
-        return self._plugin.process(audio, rate, buffer_size=self._block, reset=False)
+        """`[C, N]` -> `[C, M]`. M < N where the effect keeps samples back until it has enough to work on."""
+        return channels_first(self._plugin, audio, self._spec.sample_rate, self._block)
 
     def read_back(self) -> np.ndarray:
         """The attributes' values; for a cutoff, where this host put it lower, the value asked for."""

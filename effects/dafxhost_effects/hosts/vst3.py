@@ -16,7 +16,7 @@ from pedalboard import VST3Plugin, _pedalboard
 
 from dafxhost.errors import PluginError
 from dafxhost.processor import Processor, RenderSpec
-from dafxhost_effects.hosts.layout import fit_inputs, instances_needed, mix_outputs
+from dafxhost_effects.hosts.layout import channels_first, fit_inputs, instances_needed, mix_outputs
 from dafxhost_effects.hosts.store import vst3_binary
 
 _SCAN = "__set_initial_parameter_values__"
@@ -132,15 +132,8 @@ class Vst3Processor(Processor):
             mix_outputs(self._run(self._plugins[0], fit_inputs(audio, self._o["channels"])), out)
 
     def _run(self, plugin: Any, audio: np.ndarray) -> np.ndarray:
-        """`[C, N]` through one plugin. pedalboard guesses which axis is which, so short clips are made
-        long."""
-        length = audio.shape[1]
-        if length > audio.shape[0]:
-            return plugin.process(audio, self._spec.sample_rate, buffer_size=self._block, reset=False)
-        if audio.shape[0] == 1:
-            wet = plugin.process(audio[0], self._spec.sample_rate, buffer_size=self._block, reset=False)
-            return np.reshape(wet, (1, length))
-        raise PluginError("pedalboard cannot take a stereo chunk of fewer than three samples")
+        """`[C, N]` through one plugin."""
+        return channels_first(plugin, audio, self._spec.sample_rate, self._block)
 
     def read_back(self) -> np.ndarray:
         """Raw 0..1 values as the plugin's controller reports them."""
