@@ -1,15 +1,22 @@
-"""dafxhost train, evaluate, pretrain: long work, with what it is doing on stderr."""
+"""dafxhost train, dafxhost evaluate: long work, with what it is doing on stderr."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dafxhost_cli.console import note, result, result_json, table
 from dafxhost_cli.options import DataOption, Json, WorkersOption
 
-Minutes = Annotated[float | None, typer.Option("--max-minutes", help="When training ends at the latest.")]
+if TYPE_CHECKING:
+    from dafxhost.training.config import TrainConfig
+    from dafxhost.training.trainer import TrainResult
+    from dafxhost_cli.progress import Display
+
+RESUMABLE = ("max_minutes", "device", "workers")
 
 
 def train(
@@ -17,7 +24,9 @@ def train(
         str | None, typer.Option("--effect", help="Name of the effect [default: mda-combo].")
     ] = None,
     data: DataOption = None,
-    max_minutes: Minutes = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", help="When training ends at the latest [default: 8].")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda [default: cpu].")] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="Name of the audio encoder.")] = None,
     encoder_weights: Annotated[
@@ -34,21 +43,21 @@ def train(
     workers: WorkersOption = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of training options.")] = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="New run folder [default: runs/...].")
+        Path | None, typer.Option("--run-dir", help="New run folder [default: runs/EFFECT-TIME].")
     ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to carry on with.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a controller for an effect.
 
-    Needs no data: without --data it trains on a synthetic corpus. Leaves a run folder for `dafxhost transfer`.
+    Needs no data: without --data it trains on a synthetic corpus. Leaves a run for `dafxhost transfer`.
     """
     flags = {
         "effect": effect,
         "data": data,
         "max_minutes": max_minutes,
         "device": device,
-        "encoder": encoder,
+        "encoder": "pretrained" if encoder_weights is not None and encoder is None else encoder,
         "encoder_weights": encoder_weights,
         "estimator": estimator,
         "space": space,
@@ -56,9 +65,142 @@ def train(
         "seed": seed,
         "workers": workers,
     }
-    raise NotImplementedError(
-        {k: v for k, v in flags.items() if v is not None}, config, run_dir, resume, as_json
+    given = {k: v for k, v in flags.items() if v is not None}
+    wanted = _config(given, config, resume, run_dir)
+    from dafxhost.training.trainer import train as run_training
+    from dafxhost_cli.progress import Display
+
+    with Display() as display:
+        events = _Events(display)
+        try:
+            done = run_training(wanted, resume=resume, run_dir=run_dir, on_event=events)
+        except KeyboardInterrupt:
+            done = None
+    if done is None:
+        _say_how_to_resume(events.run)
+        raise typer.Exit(130)
+    _show_training(done, as_json)
+
+
+def _config(
+    given: dict[str, Any], file: Path | None, resume: Path | None, run_dir: Path | None
+) -> TrainConfig | None:
+    """Defaults, then the TOML file, then flags; None to resume a run as it was. Raises UsageError."""
+    from dafxhost.errors import UsageError
+    from dafxhost.training.config import TrainConfig
+
+    if resume is None:
+        start = TrainConfig.from_toml(file) if file is not None else TrainConfig()
+        return start.replace(**given)
+    fixed = [f"--{name.replace('_', '-')}" for name in given if name not in RESUMABLE]
+    fixed += ["--config"] if file is not None else []
+    fixed += ["--run-dir"] if run_dir is not None else []
+    if fixed:
+        raise UsageError(
+            f"a resumed run keeps its own {', '.join(fixed)}; leave that out, or start a new run"
+        )
+    if not given or not (resume / "config.toml").is_file():
+        return None
+    return TrainConfig.from_toml(resume / "config.toml").replace(**given)
+
+
+class _Events:
+    """Shows what training reports: a bar where there is a terminal, else a line an epoch and every minute.
+
+    Attributes:
+        run: the run folder, once it is known.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self.run: Path | None = None
+        self._display = display
+        self._minutes = 1.0
+        self._next = time.monotonic() + 60
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        show = {"start": self._start, "pool": self._progress, "step": self._progress, "epoch": self._epoch}
+        if event["event"] in show:
+            show[event["event"]](event)
+
+    def _start(self, event: dict[str, Any]) -> None:
+        self.run, self._minutes = Path(event["run"]), event["minutes"]
+        line = self._display.line
+        line(f"run folder: {event['run']}")
+        line(f"effect: {event['effect']} by {event['provider']}, {event['workers']} workers")
+        line(f"data: {event['data']}")
+        line(f"encoder: {event['encoder']}, networks on {event['device']}")
+        line(f"time: {event['minutes']:g} min at most; Ctrl-C keeps what is trained")
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        if event["event"] == "pool":
+            phase, text = "preparing", f"{event['examples']} examples"
+        else:
+            phase, text = (
+                event["phase"],
+                f"step {event['step']}/{event['steps'] or '?'}, loss {event['loss']:.3f}",
+            )
+            if event.get("renders_per_second"):
+                text += f", {event['renders_per_second']:.0f} renders/s"
+        text += f", {_clock(event['time_left'])} left"
+        self._display.show(phase, 1 - event["time_left"] / (60 * self._minutes), text)
+        if time.monotonic() > self._next:
+            self._next = time.monotonic() + 60
+            if not self._display.live:
+                self._display.line(f"{phase}: {text}")
+
+    def _epoch(self, event: dict[str, Any]) -> None:
+        text = f"{event['phase']} {event['step']}/{event['steps'] or '?'}:"
+        if event["loss"] is not None:
+            text += f" loss {event['loss']:.3f},"
+        text += f" validation MR-STFT {event['validation']:.3f} (best {event['best']:.3f}"
+        text += f", input left alone {event['untouched']:.3f})"
+        if event["renders_per_second"]:
+            text += f", {event['renders_per_second']:.0f} renders/s"
+        if event["failures"]:
+            text += f", {event['failures']} failed renders so far"
+        self._display.line(f"{text}, {_clock(event['time_left'])} left")
+        self._next = time.monotonic() + 60
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _say_how_to_resume(run: Path | None) -> None:
+    if run is None or not (run / "state.safetensors").is_file():
+        note("interrupted before anything was trained" + (f"; {run} can be deleted" if run else ""))
+        return
+    kept = next(p for p in (run / "last.safetensors", run / "state.safetensors") if p.is_file())
+    note(f"interrupted; checkpoint: {kept}; go on with: dafxhost train --resume {run}")
+
+
+def _show_training(done: TrainResult, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        result_json({k: str(v) if isinstance(v, Path) else v for k, v in asdict(done).items()})
+        return
+    rows = [
+        ("input left alone", done.untouched),
+        ("after the supervised phase", done.supervised),
+        ("controller", done.validation),
+    ]
+    result(f"run folder: {done.run}")
+    result(f"done in {_clock(done.seconds)} ({done.reason.replace('_', ' ')}), {done.steps} end-to-end steps")
+    result("")
+    result(
+        table(
+            ("MR-STFT on validation examples", "mean", "of input alone"),
+            [
+                (name, f"{value:.3f}", f"{value / done.untouched:.2f}")
+                for name, value in rows
+                if value is not None
+            ],
+        )
     )
+    where = "" if done.run.parent == Path("runs") else f" --run {done.run}"
+    result("")
+    result(f"next: dafxhost transfer input.wav reference.wav -o out.wav{where}")
 
 
 def evaluate() -> None:

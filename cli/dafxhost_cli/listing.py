@@ -137,7 +137,7 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
     rows = []
     for p in fx.parameters:
         if p.kind in ("choice", "toggle"):
-            span, values = "", ", ".join(p.choices) or "off, on"
+            span, values = "", "listed below" if p.choices else "off, on"
         else:
             span = f"{p.minimum:g} to {p.maximum:g}"
             values = (
@@ -146,6 +146,10 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
         rows.append([p.name, p.kind, span, p.unit, p.text(p.default), values])
     result("")
     result(table(("parameter", "kind", "range", "unit", "default", "values"), rows))
+    for p in fx.parameters:
+        if p.choices:
+            result(f"\n{p.name}:")
+            result("\n".join(f"  {i}  {choice}" for i, choice in enumerate(p.choices)))
     if problem:
         note(f"{name}: {problem}")
 

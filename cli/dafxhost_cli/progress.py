@@ -24,13 +24,12 @@ class Display:
         if sys.stderr.isatty():
             # Rich costs 0.3 s of imports, and obeys NO_COLOR and TERM=dumb by itself.
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TextColumn
 
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[text]}"),
-                TimeRemainingColumn(elapsed_when_finished=True),
                 console=Console(stderr=True, highlight=False),
                 transient=True,
             )
