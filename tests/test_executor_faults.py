@@ -4,6 +4,7 @@ said.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -221,6 +222,7 @@ def test_interrupted_render_leaves_the_executor_usable():
 
 
 def test_nothing_is_left_in_shared_memory():
+    gc.collect()  # what earlier tests left
     before = set(os.listdir("/dev/shm"))
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(3):

@@ -103,7 +103,6 @@ def check_settings(effect: Effect, settings: Any, shape: tuple[int, ...]) -> np.
 
 
 def finite(audio: np.ndarray) -> bool:
-    """Whether all samples are finite, mostly in one quick pass."""
-    with np.errstate(all="ignore"):
-        total = audio.sum()
-    return bool(np.isfinite(total)) or bool(np.isfinite(audio).all())
+    """Whether all samples are finite."""
+    # Quicker than a sum; a dot product would be quicker still, but BLAS would wake its threads for it.
+    return bool(np.isfinite(audio).all())

@@ -22,7 +22,6 @@ from dafxhost.execution.stream import Stream
 from dafxhost.processor import RenderSpec
 
 OnError = Literal["raise", "nan"]
-COPY_BYTES = 1 << 20  # clips are copied and handed out in steps of about this size
 
 
 class Executor:
@@ -176,16 +175,19 @@ class Executor:
     def _fill(self, batch: Batch, clips: np.ndarray, copy: bool) -> None:
         """Copy and check the clips, while workers already render the first of them."""
         targets = batch.clips() if copy else clips
-        step = max(1, COPY_BYTES // max(1, targets[:1].nbytes))
+        first = 0
         try:
-            for first in range(0, len(clips), step):
-                for row in range(first, min(first + step, len(clips))):
+            while first < len(clips):
+                # Each step is as long as all before it: the workers start at once and wake-ups stay few.
+                last = min(max(self.workers, 2 * first), len(clips))
+                for row in range(first, last):
                     if copy:
                         with np.errstate(over="ignore"):  # float64 beyond float32: caught as infinite
                             targets[row] = clips[row]
                     if not finite(targets[row]):
                         raise ParameterError(f"audio of clip {row} holds NaN or infinite samples")
-                self._pool.release(batch, min(first + step, len(clips)) * batch.columns)
+                self._pool.release(batch, last * batch.columns)
+                first = last
         except BaseException as error:
             self._pool.abort(batch, error)
             raise

@@ -63,6 +63,8 @@ class Pool:
         self._load_deaths = 0
         self._early_deaths = 0
         self._busy_since: float | None = None
+        self._tick = min(TICK, deadline / 4)
+        self._next_watch = 0.0
         self._renders, self._retried, self._replaced = 0, 0, 0
         self._audio_seconds, self._plugin_seconds, self._wall_seconds = 0.0, 0.0, 0.0
 
@@ -186,10 +188,11 @@ class Pool:
     def _run(self) -> None:
         try:
             while not self._closed:
-                timeout = TICK if self._batches else None
+                timeout = self._tick if self._batches else None
                 for key, _ in self._selector.select(timeout):
                     key.data()
-                self._watch()
+                if time.monotonic() >= self._next_watch:
+                    self._watch()
                 self._assign()
             self._fail_all(UsageError("this executor was closed before the render was done"))
         except BaseException as error:
@@ -262,9 +265,7 @@ class Pool:
                 self._fail_all(DafxhostError(f"no worker process can be started: {error}"))
                 return
             self._workers.append(worker)
-            self._selector.register(
-                worker.socket, selectors.EVENT_READ, lambda w=worker: self._on_messages(w)
-            )
+            self._selector.register(worker.socket, selectors.EVENT_READ, lambda w=worker: self._on_message(w))
             self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda w=worker: self._on_death(w))
 
     def _may_queue(self, batch: Batch) -> bool:
@@ -285,29 +286,38 @@ class Pool:
 
     # -- what workers say
 
-    def _on_messages(self, worker: WorkerProcess) -> None:
-        while message := worker.receive():
-            kind = message[:1]
-            if kind == protocol.FINISHED:
-                chunk = worker.outstanding.popleft()
-                self._done(chunk.batch, chunk.jobs)
-            elif kind == protocol.FAILED:
-                self._on_failed(worker, protocol.unpack_failed(message))
-            elif kind == protocol.HELLO:
-                worker.greeted = True
-        # End of file is left to the pidfd, which tells how it ended.
+    def _on_message(self, worker: WorkerProcess) -> None:
+        """One message; if there are more, the selector calls again."""
+        if worker not in self._workers:  # buried by an event of the same round
+            return
+        message = worker.receive()
+        if message:
+            self._understand(worker, message)
+        elif message is not None:
+            # It is dying, which its pidfd will tell, or its plugin closed a socket that is not its own.
+            worker.kill()
 
-    def _done(self, batch: Batch, jobs: list[int]) -> None:
+    def _understand(self, worker: WorkerProcess, message: bytes) -> None:
+        kind = message[:1]
+        if kind == protocol.FINISHED:
+            chunk = worker.outstanding.popleft()
+            self._done(chunk.batch, chunk.jobs, protocol.unpack_finished(message))
+        elif kind == protocol.FAILED:
+            self._on_failed(worker, protocol.unpack_failed(message))
+        elif kind == protocol.HELLO:
+            worker.greeted = True
+
+    def _done(self, batch: Batch, jobs: list[int], seconds: float) -> None:
         batch.outstanding -= len(jobs)
         if batch.error is None and jobs:
             batch.finished += len(jobs)
-            seconds = float(batch.seconds[jobs].sum())
             self._renders += len(jobs)
             self._plugin_seconds += seconds
             self._audio_seconds += len(jobs) * batch.layout.samples / batch.spec.sample_rate
             pace = seconds / len(jobs) / batch.layout.samples
-            known = self._pace.setdefault(batch.layout.processor, pace)
-            self._pace[batch.layout.processor] = 0.8 * known + 0.2 * pace
+            if pace:
+                known = self._pace.setdefault(batch.layout.processor, pace)
+                self._pace[batch.layout.processor] = 0.8 * known + 0.2 * pace
             self._load_deaths = self._early_deaths = 0
         self._close_if_over(batch)
 
@@ -372,6 +382,7 @@ class Pool:
 
     def _watch(self) -> None:
         now = time.monotonic()
+        self._next_watch = now + self._tick
         for worker in list(self._workers):
             claim = worker.claim()
             if claim.phase == protocol.RUNNING and now - claim.since > self.deadline:
@@ -398,7 +409,8 @@ class Pool:
 
     def _bury(self, worker: WorkerProcess, reason: str | None) -> None:
         """Take a dead worker away and its unfinished jobs back; `reason` None blames nobody."""
-        self._on_messages(worker)  # what it said before it died
+        while message := worker.receive():  # what it said before it died
+            self._understand(worker, message)
         self._selector.unregister(worker.socket)
         self._selector.unregister(worker.pidfd)
         self._workers.remove(worker)
@@ -427,7 +439,7 @@ class Pool:
             self._requeue(batch, [job for job in left if job not in guilty])
         for job in guilty:
             self._failed_once(batch, job, reason or "", worker)
-        self._done(batch, done)
+        self._done(batch, done, 0.0)
 
     def _died_loading(self, worker: WorkerProcess, reason: str) -> None:
         self._load_deaths += 1

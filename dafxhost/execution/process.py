@@ -108,11 +108,13 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket.send(message)
 
-    def receive(self) -> bytes:
-        """Next message, or b"" when there is none now or there will be none again."""
+    def receive(self) -> bytes | None:
+        """Next message; None when there is none now, b"" when there will be none again."""
         try:
             return self.socket.recv(protocol.LARGEST_MESSAGE, socket.MSG_DONTWAIT)
-        except (BlockingIOError, ConnectionResetError):
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
             return b""
 
     def log_tail(self) -> str:

@@ -5,8 +5,8 @@ values and the state of each job lie in the arena.
 
 To the worker:    PROCESSOR (where in the arena a JSON describes a processor), RENDER (a chunk of a batch's
                   jobs), OPEN (begin a stream), FEED (a stream's next samples).
-To the executor:  HELLO, FINISHED (the oldest chunk is done), FAILED (JSON: one job, or a chunk's processor,
-                  failed), OPENED, FED.
+To the executor:  HELLO, FINISHED (the oldest chunk is done; its plugin seconds), FAILED (JSON: one job, or a
+                  chunk's processor, failed), OPENED, FED.
 """
 
 from __future__ import annotations
@@ -46,19 +46,15 @@ class BatchLayout:
     channels: int
     samples: int
     parameters: int
-    table: int  # float64 values [jobs, parameters], float64 seconds [jobs], int32 state [jobs]
+    table: int  # float64 values [jobs, parameters], int32 state [jobs]
     inputs: int
     input_stride: int
     outputs: int
     output_stride: int
 
     @property
-    def seconds_start(self) -> int:
-        return self.jobs * self.parameters * 8
-
-    @property
     def state_start(self) -> int:
-        return self.seconds_start + self.jobs * 8
+        return self.jobs * self.parameters * 8
 
     @property
     def table_size(self) -> int:
@@ -69,6 +65,7 @@ _LAYOUT = struct.Struct("=12q")
 _PAIR = struct.Struct("=2q")
 _FOUR = struct.Struct("=4q")
 _LATENCY = struct.Struct("=q")
+_SECONDS = struct.Struct("=d")
 
 
 def pack_processor(offset: int, size: int) -> bytes:
@@ -115,6 +112,14 @@ def pack_opened(latency: int) -> bytes:
 
 def unpack_opened(message: bytes) -> int:
     return _LATENCY.unpack_from(message, 1)[0]
+
+
+def pack_finished(seconds: float) -> bytes:
+    return FINISHED + _SECONDS.pack(seconds)
+
+
+def unpack_finished(message: bytes) -> float:
+    return _SECONDS.unpack_from(message, 1)[0]
 
 
 def pack_failed(kind: str, job: int, text: str, **more: Any) -> bytes:
