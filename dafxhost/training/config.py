@@ -26,6 +26,7 @@ class TrainConfig:
         effect: registered name. provider: which host serves it; "" lets the effect choose.
         data: folder of audio; "" is the built-in synthetic corpus.
         validation_fraction: share of the files kept for choosing the best checkpoint.
+        corpus_bank: pieces of the synthetic corpus.
         augment: mix, filter, speed up and invert clips of the supervised pool, to make more of little audio.
         encoder, encoder_options: registered name of the audio encoder and its options.
         encoder_weights: a weights file for the encoder ("" for none); `encoder_frozen` says whether it is
@@ -44,6 +45,7 @@ class TrainConfig:
             on which the end-to-end loss is taken (0: all of T).
         apply_probability: how often an example has the effect at all (Grant 2023: 0.9).
         supervised_batch, supervised_rate: examples a step and peak learning rate of the supervised phase.
+        anchor: weight of the supervised loss kept beside the end-to-end loss (frozen encoders only).
         batch, rate: the same of the end-to-end phase. clip: largest gradient norm.
         pool: supervised examples embedded beforehand (frozen encoders only).
         supervised_steps, end_to_end_steps: 0 lets the budget decide; both (and `pool`) are fixed at the start
@@ -60,6 +62,7 @@ class TrainConfig:
     provider: str = ""
     data: str = ""
     validation_fraction: float = 0.15
+    corpus_bank: int = 120
     augment: bool = True
     encoder: str = "style-statistics"
     encoder_options: dict[str, Any] = field(default_factory=dict)
@@ -82,6 +85,7 @@ class TrainConfig:
     apply_probability: float = 0.9
     supervised_batch: int = 64
     supervised_rate: float = 2e-3
+    anchor: float = 0.05
     batch: int = 16
     rate: float = 5e-4
     clip: float = 1.0
@@ -103,9 +107,8 @@ class TrainConfig:
         object.__setattr__(self, "fft_sizes", tuple(self.fft_sizes))
         positive = "hidden depth directions step sample_rate supervised_batch supervised_rate batch rate clip"
         positive += " max_minutes epoch_steps validation deadline"
-        natural = (
-            "alternatives l1_weight loss_samples pool supervised_steps end_to_end_steps patience seed workers"
-        )
+        natural = "alternatives anchor l1_weight loss_samples pool supervised_steps end_to_end_steps patience"
+        natural += " seed workers"
         for name in positive.split():
             self._check(getattr(self, name) > 0, name, "must be above 0")
         for name in natural.split():

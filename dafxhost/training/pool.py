@@ -1,0 +1,131 @@
+"""Supervised examples, embedded beforehand.
+
+An encoder that is not trained gives the same embeddings every time, so they are computed once, and the
+supervised phase becomes cheap. A clip serves several settings, which shares the work on its dry half. Example
+k depends on the seed and on k alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor as Threads
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dafxhost.data.examples import INAUDIBLE, SENSELESS, SILENT
+from dafxhost.data.features import cosine, fade, mfcc, normalise_peak
+from dafxhost.data.sources import AudioSource
+from dafxhost.training.controller import Controller
+
+CLIPS, SETTINGS = 8, 4
+"""Clips rendered in one call, and settings on each."""
+
+
+@dataclass
+class Pool:
+    """N examples: embeddings `[N, D]` (float16) of dry inputs and wet references, settings `[N, P]`."""
+
+    dry: Tensor
+    reference: Tensor
+    settings: Tensor
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"dry": self.dry, "reference": self.reference, "settings": self.settings}
+
+
+@dataclass
+class _Piece:
+    halves: np.ndarray  # [CLIPS, 2, 1, T]
+    settings: np.ndarray  # [CLIPS, SETTINGS, P]
+    future: Any  # of [CLIPS, SETTINGS, 1, T]
+
+
+class PoolMaker:
+    """Makes a pool.
+
+    Args:
+        source, executor: clips, and what renders them. controller: embeds them.
+        samples, sample_rate: of a half. seed: of all draws. threads: embed clips side by side.
+    """
+
+    def __init__(
+        self,
+        source: AudioSource,
+        executor: Any,
+        controller: Controller,
+        *,
+        samples: int,
+        sample_rate: int,
+        seed: int,
+        threads: Threads,
+    ) -> None:
+        self.source, self.executor, self.controller = source, executor, controller
+        self.samples, self.sample_rate, self.seed = samples, sample_rate, seed
+        self._threads = threads
+
+    def make(self, count: int, seconds: float, progress: Callable[[int, float], None]) -> Pool:
+        """`count` examples; if that is 0, as many as are ready within `seconds`, at least one piece.
+
+        `progress(examples, seconds)` is called after every piece.
+        """
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        start, done = time.monotonic(), 0
+        for part in self._parts():
+            parts.append(part)
+            done += len(part[2])
+            spent = time.monotonic() - start
+            progress(done, spent)
+            if done >= count if count else (spent >= seconds and done):
+                break
+        dry, reference, settings = (torch.cat(column) for column in zip(*parts, strict=True))
+        n = count or done
+        return Pool(dry[:n], reference[:n], settings[:n])
+
+    def _parts(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Pieces in order; while one is embedded, the next is rendered."""
+        ahead = self._draw(0)
+        number = 0
+        while True:
+            piece, number = ahead, number + 1
+            ahead = self._draw(number)
+            yield self._embed(piece)
+
+    def _draw(self, number: int) -> _Piece:
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
+        clips = [self.source.draw(rng, 2 * self.samples, self.sample_rate)[0] for _ in range(CLIPS)]
+        halves = np.stack(clips).reshape(CLIPS, 2, 1, self.samples)
+        halves = normalise_peak(fade(halves, self.sample_rate))
+        parameters = self.executor.effect.parameters
+        drawn = rng.random((CLIPS, SETTINGS, len(parameters)))
+        settings = np.stack([p.quantise(drawn[..., i]) for i, p in enumerate(parameters)], axis=-1)
+        future = self.executor.submit(halves[:, 1], settings, self.sample_rate, on_error="nan")
+        return _Piece(halves, settings, future)
+
+    def _embed(self, piece: _Piece) -> tuple[Tensor, Tensor, Tensor]:
+        wet = piece.future.result()
+        done = list(self._threads.map(lambda i: self._one(piece, wet[i], i), range(CLIPS)))
+        dry, reference, settings = (torch.cat(column) for column in zip(*done, strict=True))
+        return dry, reference, settings
+
+    @torch.no_grad()
+    def _one(self, piece: _Piece, wet: np.ndarray, i: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One clip with its settings; what `Examples` would refuse is left out (judged by one half)."""
+        dry = piece.halves[i, 1]
+        power = np.square(wet).mean(axis=(1, 2))
+        change = np.square(wet - dry).mean(axis=(1, 2))
+        good = np.isfinite(power) & (power >= SILENT) & (change >= INAUDIBLE)
+        features = mfcc(dry[0], self.sample_rate)
+        for k in np.flatnonzero(good):
+            good[k] = cosine(features, mfcc(wet[k, 0], self.sample_rate)).mean() >= SENSELESS
+        audio = np.concatenate([piece.halves[i, :1], normalise_peak(wet[good])])
+        embedded = self.controller.embed(torch.from_numpy(audio), self.sample_rate).cpu().half()
+        settings = torch.from_numpy(piece.settings[i][good]).float()
+        return embedded[:1].expand(len(settings), -1), embedded[1:], settings
