@@ -1,4 +1,4 @@
-"""dafxhost train, dafxhost evaluate: long work, with what it is doing on stderr."""
+"""dafxhost train: long work, with what it is doing on stderr."""
 
 from __future__ import annotations
 
@@ -201,7 +201,3 @@ def _show_training(done: TrainResult, as_json: bool) -> None:
     where = "" if done.run.parent == Path("runs") else f" --run {done.run}"
     result("")
     result(f"next: dafxhost transfer input.wav reference.wav -o out.wav{where}")
-
-
-def evaluate() -> None:
-    """Measure a run."""

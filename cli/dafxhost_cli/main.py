@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dafxhost.errors import DafxhostError
-from dafxhost_cli import learning, listing, pretraining, rendering
+from dafxhost_cli import learning, listing, measuring, pretraining, rendering
 from dafxhost_cli.console import note, result
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ app.command()(listing.effects)
 app.command()(rendering.render)
 app.command()(learning.train)
 app.command()(rendering.transfer)
-app.command()(learning.evaluate)
+app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
 
 

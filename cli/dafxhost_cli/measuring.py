@@ -1,0 +1,130 @@
+"""dafxhost evaluate: how good a run is."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dafxhost_cli.console import note, result, table
+from dafxhost_cli.options import Json, ProviderOption, SeedOption, WorkersOption
+
+if TYPE_CHECKING:
+    from dafxhost.data.sources import AudioSource
+    from dafxhost.training.evaluation import Evaluation
+    from dafxhost_cli.progress import Display
+
+OTHER_CORPUS = 1000
+"""Seed of the synthetic corpus measured on: training's own validation pieces have decided its checkpoints."""
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder of recordings it never heard; else a synthetic corpus."),
+    ] = None,
+    examples: Annotated[int, typer.Option("--examples", help="How many.", min=1)] = 1000,
+    seed: SeedOption = 0,
+    provider: ProviderOption = None,
+    workers: WorkersOption = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write a report in Markdown too.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a run on recordings it never heard.
+
+    Grant's protocol: the controller beside the input left alone, random settings and one constant setting.
+    """
+    from dafxhost.training.evaluation import evaluate as run_evaluation
+    from dafxhost.training.runs import load_run
+    from dafxhost_cli.progress import Display
+
+    if output is not None:
+        _check_writable(output)
+    loaded = load_run(run)
+    source = _source(data, loaded.sample_rate)
+    note(f"run {run}, effect {loaded.effect_name}; {examples} examples of {source.description}, seed {seed}")
+    with Display() as display:
+        done = run_evaluation(
+            loaded, source, examples, seed, provider=provider, workers=workers, progress=_Progress(display)
+        )
+    if output is not None:
+        _write(output, done.to_markdown())
+    if as_json:
+        result(done.to_json())
+    else:
+        _show(done)
+
+
+def _source(data: Path | None, sample_rate: int) -> AudioSource:
+    if data is None:
+        from dafxhost.data.corpus import SyntheticCorpus
+
+        return SyntheticCorpus(sample_rate, OTHER_CORPUS, "validation", bank=40)
+    from dafxhost.data.sources import FolderSource
+
+    return FolderSource(data, sample_rate)
+
+
+class _Progress:
+    """A bar where there is a terminal, else a line every half minute."""
+
+    def __init__(self, display: Display) -> None:
+        self._display, self._began, self._next = display, time.monotonic(), time.monotonic() + 30
+
+    def __call__(self, done: int, total: int) -> None:
+        left = (time.monotonic() - self._began) * (total - done) / max(done, 1)
+        text = f"{done}/{total} examples, {int(left) // 60}:{int(left) % 60:02d} left"
+        self._display.show("evaluating", done / total, text)
+        if time.monotonic() > self._next:
+            self._next = time.monotonic() + 30
+            if not self._display.live:
+                self._display.line(text)
+
+
+def _show(done: Evaluation) -> None:
+    rows = [
+        (
+            r.name,
+            f"{r.mean:.3f}",
+            f"{r.low:.3f} to {r.high:.3f}",
+            f"{r.median:.3f}",
+            f"{r.ratio:.3f}",
+            f"{r.ratio_low:.3f} to {r.ratio_high:.3f}",
+        )
+        for r in done.rows
+    ]
+    result(table(("MR-STFT", "mean", "95 %", "median", "of input alone", "95 %"), rows))
+    result("")
+    parameters = [(n, m, f"{v:.3f}") for n, measures in done.parameters.items() for m, v in measures.items()]
+    result(table(("parameter", "measure", "value"), parameters))
+    failed = f", {done.failed} failed" if done.failed else ""
+    result(f"\n{done.examples} examples, {done.applied} of them with the effect{failed}")
+
+
+def _check_writable(output: Path) -> None:
+    """Raise OutputError now rather than after the work."""
+    import os
+
+    from dafxhost.errors import OutputError
+
+    folder = output.parent
+    if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(
+            f"{output} cannot be written: it is a folder, or its folder is missing or read-only."
+        )
+
+
+def _write(output: Path, text: str) -> None:
+    from dafxhost.errors import OutputError
+
+    beside = output.with_name(f".{output.name}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(output)
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}.") from error
