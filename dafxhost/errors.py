@@ -26,6 +26,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
+MOST_LISTED = 20
+"""Names that a message lists."""
+
+
 class DafxhostError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line exits with."""
 
@@ -42,14 +46,13 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
         close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-        text = f"unknown {kind} {name!r}"
-        if close:
-            text += f"; did you mean {' or '.join(close)}?"
-        listing = ", ".join(known[:60]) + (f", ... ({len(known)} in all)" if len(known) > 60 else "")
         plural = "names" if " " in kind else f"{kind}s"
-        text += (
-            f" Known {plural}: {listing or 'none'}." if close else f"; known {plural}: {listing or 'none'}."
-        )
+        text = f"unknown {kind} {name!r}"
+        text += f"; did you mean {' or '.join(close)}?" if close else "."
+        if len(known) <= MOST_LISTED:
+            text += f" Known {plural}: {', '.join(known) or 'none'}."
+        else:
+            text += f" There are {len(known)} {plural}; `dafxhost plugins` lists them."
         super().__init__(text + (f" {hint}" if hint else ""))
         self.kind, self.name, self.known = kind, name, known
 

@@ -30,7 +30,7 @@ class RenderSpec:
 
     sample_rate: int
     channels: int = 1
-    block_size: int = 512
+    block_size: int = 2048
     reset: str = "auto"
     flush_denormals: bool = True
     seed: int = 1

@@ -106,6 +106,11 @@ class Hooks:
         """Gradient estimators this package adds."""
         raise RegistryError("a hook specification is not to be called")
 
+    @hookspec(firstresult=True)
+    def dafxhost_effect_at(self, location: str, provider: str | None) -> Any:
+        """The `Effect` of a plugin file or URI that is no registered name, or None: not ours to load."""
+        raise RegistryError("a hook specification is not to be called")
+
 
 HOOKS = {"effect": "dafxhost_effects", "encoder": "dafxhost_encoders", "estimator": "dafxhost_estimators"}
 SPEC_CLASSES: dict[str, type[Spec]] = {
@@ -165,7 +170,7 @@ class Registry:
     def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
         self.entries: list[Entry] = []
         self.broken: list[Broken] = []
-        manager = pluggy.PluginManager(GROUP)
+        self._manager = manager = pluggy.PluginManager(GROUP)
         manager.add_hookspecs(Hooks)
         found = importlib.metadata.entry_points(group=GROUP) if entry_points is None else entry_points
         for point in sorted(found, key=lambda p: (_origin(p), p.name)):
@@ -183,16 +188,17 @@ class Registry:
             plugin = point.load()
             # The name carries the distribution: two packages may choose the same entry point name.
             manager.register(plugin, name=f"{distribution}:{point.name}")
+            known = {*HOOKS.values(), "dafxhost_effect_at"}
             problems = [
                 h
                 for h in dir(plugin)
                 if h.startswith("dafxhost_")
-                and h not in HOOKS.values()
+                and h not in known
                 and getattr(getattr(plugin, h), "dafxhost_impl", None)
             ]
             if problems:
                 broken(
-                    f"implements unknown hooks {', '.join(problems)}; there are {', '.join(HOOKS.values())}"
+                    f"implements unknown hooks {', '.join(problems)}; there are {', '.join(sorted(known))}"
                 )
         except (Exception, SystemExit) as error:  # noqa: BLE001
             broken(_reason(error))
@@ -213,6 +219,10 @@ class Registry:
                     broken(f"{hook} gave {spec!r}, whose name or factory is no text")
                 else:
                     self.entries.append(Entry(spec, distribution, version))
+
+    def effect_at(self, location: str, provider: str | None = None) -> Any:
+        """What the first package that can load this plugin file or URI makes of it, or None."""
+        return self._manager.hook.dafxhost_effect_at(location=location, provider=provider)
 
     def names(self, kind: str) -> list[str]:
         """Sorted names of one kind ("effect", "encoder", "estimator")."""
@@ -254,6 +264,8 @@ def registry() -> Registry:
 def effect(name: str, provider: str | None = None) -> Effect:
     """The effect of that name, served by the best provider found here, or by the one asked for.
 
+    What is no registered name may be the path of a plugin file or a URI, if a package can load such.
+
     Raises:
         UnknownNameError: no such effect, or no such provider of it.
         EffectUnavailableError: nothing on this machine can host it; says what to install.
@@ -261,7 +273,11 @@ def effect(name: str, provider: str | None = None) -> Effect:
     """
     from dafxhost.effects import Effect
 
-    made = _make("effect", name, provider=provider)
+    made = None
+    if name not in registry().names("effect"):
+        made = registry().effect_at(name, provider)
+    if made is None:
+        made = _make("effect", name, provider=provider)
     if not isinstance(made, Effect):
         raise RegistryError(f"effect {name!r}: its factory gave {type(made).__name__}, which is no Effect")
     return made

@@ -114,7 +114,7 @@ def test_an_unknown_name_says_what_was_meant_what_there_is_and_what_is_broken() 
     ) as info:
         found.find("effect", "mda-conbo")
     assert info.value.exit_code == 2
-    with pytest.raises(UnknownNameError, match="known encoders: none"):
+    with pytest.raises(UnknownNameError, match="Known encoders: none"):
         found.find("encoder", "gain")
 
 

@@ -52,7 +52,7 @@ class Executor:
         *,
         workers: int | None = None,
         deadline: float = 30.0,
-        block_size: int = 512,
+        block_size: int = 2048,
         seed: int = 1,
         reset: str = "auto",
         failure_dir: str | os.PathLike[str] | None = None,

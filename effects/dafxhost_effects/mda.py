@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from dafxhost import __version__
 from dafxhost.effects import Effect, Provider
 from dafxhost.errors import EffectUnavailableError, PluginError, UnknownNameError
 from dafxhost_effects.factories import Factories
@@ -95,8 +96,8 @@ def _builtin(name: str) -> Effect | None:
     if name not in BUILTIN:
         return None
     facts = description(name, Path())
-    source = Path(__file__).parent / "builtin" / "combo.py"
-    provider = Provider("builtin", BUILTIN[name], {}, file_identity(source))
+    # dafxhost's own code: its version says which.
+    provider = Provider("builtin", BUILTIN[name], {}, f"dafxhost {__version__}")
     parameters = lv2_info.parameters(facts["controls"], DISPLAYS.get(name, {}))
     return Effect(name, parameters, provider, summary(name), 2, 2)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dafxhost.registry import EffectSpec, hookimpl
 from dafxhost_effects import mda, pedalboard_effects, zam
 from dafxhost_effects.factories import target
+
+if TYPE_CHECKING:
+    from dafxhost.effects import Effect
 
 
 @hookimpl
@@ -14,3 +19,10 @@ def dafxhost_effects() -> list[EffectSpec]:
         for m in (mda, zam, pedalboard_effects)
         for name in m.table()
     ]
+
+
+@hookimpl
+def dafxhost_effect_at(location: str, provider: str | None) -> Effect | None:
+    from dafxhost_effects import files
+
+    return files.from_location(location, provider) if files.is_location(location) else None
