@@ -76,7 +76,7 @@ def install(extra: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (an older Python must be told, not crash)
         stop(f"needs Python 3.11 or newer, this is {sys.version.split()[0]}", 2)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
@@ -90,11 +90,11 @@ def main(arguments: list[str]) -> int:
         install("[test]")
         return subprocess.run([python, "-m", "pytest", *rest], cwd=ROOT).returncode
     install("")
-    # Replace this process, so that Ctrl-C and exit codes are the command's own.
     program = [str(BIN / "dafxhost"), *arguments]
-    if os.name == "nt":
-        return subprocess.run(program).returncode
-    os.execv(program[0], program)
+    if os.name != "nt":
+        # Replace this process, so that Ctrl-C and exit codes are the command's own.
+        os.execv(program[0], program)
+    return subprocess.run(program).returncode
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from lab_effects import lab_effect
-
 import dafxhost
 from dafxhost.errors import EffectUnavailableError, UnknownNameError
+from lab_effects import lab_effect
 
 RATE = 44100
 

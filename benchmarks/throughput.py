@@ -29,11 +29,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from lab_effects import lab_effect
-
 import dafxhost
 from dafxhost.errors import DafxhostError
 from dafxhost.processor import RenderSpec
+from lab_effects import lab_effect
 
 RATE = 44100
 LAB_MILLISECONDS = (0.3, 2.0, 5.0)

@@ -1,4 +1,4 @@
-"""An effect as the parent process sees it: a name, parameters, and the provider that will load it in a worker."""
+"""An effect as the parent process sees it: a name, parameters, and the provider that loads it in a worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Provider:
     """Which host and file serve an effect here. No plugin is loaded by holding one.
 
     Attributes:
-        name: "lv2", "vst3" (pedalboard), "dawdreamer", "pedalboard" or "builtin"; third parties choose theirs.
+        name: "lv2", "vst3" (pedalboard), "dawdreamer", "pedalboard" or "builtin"; others choose theirs.
         processor: "module:attribute" of the `Processor` class that the worker imports.
         options: JSON-able keyword options for it (path, URI, port numbers, ...).
         identity: what identifies the plugin's code, e.g. "sha256 of the file", kept in runs.

@@ -25,7 +25,6 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-
 MOST_LISTED = 20
 """Names that a message lists."""
 

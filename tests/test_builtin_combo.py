@@ -10,12 +10,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from dafxhost_effects.builtin.combo import FLUSH, ComboProcessor, Recursion, resonator, speaker
-from dafxhost_effects.builtin.combo_recursion import run_with_flushes
 
 import dafxhost
 from dafxhost.errors import EffectUnavailableError, ParameterError, PluginError
 from dafxhost.processor import RenderSpec
+from dafxhost_effects.builtin.combo import FLUSH, ComboProcessor, Recursion, resonator, speaker
+from dafxhost_effects.builtin.combo_recursion import run_with_flushes
 
 DEFAULTS = (1.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.5)
 GOAL = -60.0  # dB

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from dafxhost_cli import main as cli
 
 DAFXHOST = [sys.executable, "-m", "dafxhost_cli.main"]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from dafxhost_cli import main as cli
-from dafxhost_encoders.logmel import LogMelEncoder
 
 import dafxhost
 from dafxhost.training import runs
 from dafxhost.training.controller import Controller
+from dafxhost_cli import main as cli
+from dafxhost_encoders.logmel import LogMelEncoder
 
 Call = Callable[..., tuple[int, str, str]]
 

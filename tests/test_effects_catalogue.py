@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dafxhost_effects import files, mda, pedalboard_effects, zam
-from dafxhost_effects.hosts import lv2_info, plugin_info
-from hosting import need, python
 
 import dafxhost
 from dafxhost.errors import EffectUnavailableError, PluginError, UnknownNameError
 from dafxhost.registry import registry
+from dafxhost_effects import files, mda, pedalboard_effects, zam
+from dafxhost_effects.hosts import lv2_info, plugin_info
+from hosting import need, python
 
 
 def test_there_are_36_mda_plugins_and_17_zam() -> None:
@@ -63,7 +63,8 @@ def test_combo_parameters() -> None:
 
 def test_builtin_combo_has_the_plugins_parameters() -> None:
     builtin = dafxhost.effect("mda-combo", provider="builtin")
-    assert builtin.provider.name == "builtin" and builtin.provider.identity == f"dafxhost {dafxhost.__version__}"
+    assert builtin.provider.name == "builtin"
+    assert builtin.provider.identity == f"dafxhost {dafxhost.__version__}"
     need(mda.bundle("mda-combo"), "mda-lv2")
     assert builtin.parameters == dafxhost.effect("mda-combo", provider="lv2").parameters
 

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch_effects import drive, noise
 
 import dafxhost
 from dafxhost.errors import ParameterError, ShapeError, UsageError
@@ -20,6 +19,7 @@ from dafxhost.estimators.base import Estimator, Plan, steps_for
 from dafxhost.estimators.finite_difference import CentralDifference, ForwardDifference
 from dafxhost.estimators.spsa import SPSA, plan_directions
 from dafxhost.parameters import Parameter
+from torch_effects import drive, noise
 
 DRY = noise(1, 200).double()
 TARGET = drive(DRY, torch.tensor([0.3, 0.4, 0.7, 0.6], dtype=torch.float64))

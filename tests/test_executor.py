@@ -12,10 +12,10 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 import torch
-from lab_effects import lab_effect
 
 from dafxhost import Executor
 from dafxhost.errors import ParameterError, ParameterNotAppliedError, ShapeError, UsageError
+from lab_effects import lab_effect
 
 RATE = 24000
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from lab_effects import lab_effect
-from test_executor import clips, draws, scaled
 
 from dafxhost import Executor, RenderError
 from dafxhost.errors import DafxhostError, PluginError, UsageError
+from lab_effects import lab_effect
+from test_executor import clips, draws, scaled
 
 RATE = 24000
 AUDIO, SETTINGS = clips(8), draws(8, 3, 2)

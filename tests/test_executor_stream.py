@@ -9,10 +9,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from lab_effects import lab_effect
 
 from dafxhost import Executor
 from dafxhost.errors import ParameterError, ParameterNotAppliedError, PluginError, ShapeError, UsageError
+from lab_effects import lab_effect
 
 RATE = 24000
 

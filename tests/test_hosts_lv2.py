@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import dafxhost
+from dafxhost.errors import EffectUnavailableError, PluginError, RenderError
+from dafxhost.processor import RenderSpec
 from dafxhost_effects import mda
 from dafxhost_effects.files import from_location
 from dafxhost_effects.hosts import lv2_info
 from dafxhost_effects.hosts.lv2 import Lv2Processor
 from hosting import RATE, need, noise, python, render
-
-import dafxhost
-from dafxhost.errors import EffectUnavailableError, PluginError, RenderError
-from dafxhost.processor import RenderSpec
 
 INSTRUMENTS = {"mda-dx10", "mda-epiano", "mda-jx10", "mda-piano"}
 

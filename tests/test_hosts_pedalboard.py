@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pedalboard
 import pytest
-from dafxhost_effects import pedalboard_effects
-from dafxhost_effects.hosts.pedalboard_builtin import PedalboardProcessor
-from hosting import RATE, noise, render
 
 import dafxhost
 from dafxhost.errors import PluginError
 from dafxhost.processor import RenderSpec
+from dafxhost_effects import pedalboard_effects
+from dafxhost_effects.hosts.pedalboard_builtin import PedalboardProcessor
+from hosting import RATE, noise, render
 
 
 @pytest.mark.parametrize("name", sorted(pedalboard_effects.TABLE))

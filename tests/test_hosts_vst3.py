@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import dafxhost
+from dafxhost.errors import PluginError
 from dafxhost_effects import mda, zam
 from dafxhost_effects.files import from_location
 from dafxhost_effects.hosts import plugin_info
 from hosting import RATE, need, noise, python, render
-
-import dafxhost
-from dafxhost.errors import PluginError
 
 
 @pytest.fixture(autouse=True)

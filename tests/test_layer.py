@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch_effects import EFFECT, PARAMETERS, InProcessExecutor, drive, noise
 
 import dafxhost
 from dafxhost.effects import Effect, Provider
@@ -21,6 +20,7 @@ from dafxhost.estimators.spsa import SPSA
 from dafxhost.layer import PluginLayer, PluginLoss
 from dafxhost.losses import TransferLoss
 from dafxhost.parameters import Parameter
+from torch_effects import EFFECT, PARAMETERS, InProcessExecutor, drive, noise
 
 RATE = 24_000
 DRY = noise(3, 2, 600)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hosting import need
 
 import dafxhost
 from dafxhost.errors import DafxhostError, UnknownNameError
 from dafxhost_effects import mda
+from hosting import need
 
 URI = "http://drobilla.net/plugins/mda/Combo"
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dafxhost_encoders.pretrain import measure, pretrain_spectrogram_vae
-from dafxhost_encoders.spectrogram_vae import SpectrogramVAE
-from dafxhost_encoders.vae_network import VAENetwork, convolved, divergence, output_padding, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dafxhost.encoders import load_encoder
 from dafxhost.errors import OutputError, ShapeError, UsageError
 from dafxhost.registry import encoder as make_encoder
+from dafxhost_encoders.pretrain import measure, pretrain_spectrogram_vae
+from dafxhost_encoders.spectrogram_vae import SpectrogramVAE
+from dafxhost_encoders.vae_network import VAENetwork, convolved, divergence, output_padding, sample
 
 RATE = 24_000
 SMALL = {

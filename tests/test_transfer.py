@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from dafxhost_encoders.logmel import LogMelEncoder
 
 import dafxhost
 from dafxhost.data.audio_io import read_audio
@@ -19,6 +18,7 @@ from dafxhost.file_rendering import CEILING
 from dafxhost.style_transfer import TransferResult, transfer
 from dafxhost.training import runs
 from dafxhost.training.controller import Controller
+from dafxhost_encoders.logmel import LogMelEncoder
 
 SAMPLES, RATE = 16384, 24000
 

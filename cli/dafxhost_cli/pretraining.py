@@ -38,9 +38,8 @@ def pretrain(
         raise UnknownNameError("encoder to pretrain", encoder, ENCODERS)
     if not max_minutes > 0:
         raise UsageError("--max-minutes must be above 0")
-    from dafxhost_encoders.pretrain import pretrain_spectrogram_vae
-
     from dafxhost_cli.progress import Display
+    from dafxhost_encoders.pretrain import pretrain_spectrogram_vae
 
     train, held_out = _sources(data, seed)
     note(f"training {encoder} on {train.description}, for {max_minutes:g} min at most, into {out}")
