@@ -27,6 +27,7 @@ from dafxhost.losses import MultiResolutionSTFT
 from dafxhost.registry import effect as find_effect
 from dafxhost.training import runs
 from dafxhost.training.config import TrainConfig
+from dafxhost.training.memory import keep_memory
 from dafxhost.training.runs import Run, load_run
 from dafxhost.training.scoring import score_columns
 
@@ -150,6 +151,7 @@ def evaluate(
     ways = {"controller": run}
     if run.checkpoint != "supervised" and (run.path / "supervised.json").is_file():
         ways["supervised only"] = load_run(run.path, "supervised", effect)
+    keep_memory()
     threads_before = torch.get_num_threads()
     with (
         Executor(effect, workers=workers) as executor,

@@ -35,6 +35,7 @@ from dafxhost.training import runs
 from dafxhost.training.augmentation import AugmentedSource
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.controller import Controller
+from dafxhost.training.memory import keep_memory
 from dafxhost.training.objective import Objective
 from dafxhost.training.pool import Pool, PoolMaker
 from dafxhost.training.scoring import score_settings
@@ -169,6 +170,7 @@ class _Training:
         # Everything random below is seeded step by step; the caller's generator is left as it was.
         stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(config.seed)
+        keep_memory()
         self.executor = stack.enter_context(
             Executor(self.effect, workers=config.workers or None, deadline=config.deadline)
         )

@@ -63,13 +63,16 @@ class StyleStatistics(Encoder):
         audio = audio / audio.abs().amax(dim=-1, keepdim=True).clamp(min=1e-9)
         return torch.cat([*self._spectral(audio), *self._low(audio), *self._waveform(audio)], dim=1)
 
-    def _power(self, audio: Tensor, window: Tensor) -> Tensor:
+    def _power(self, audio: Tensor, window: Tensor, bins: int) -> Tensor:
+        """`[B, T]` -> power of the first bins, `[B, bins, frames]`."""
         n = window.shape[0]
         spectrum = torch.stft(audio, n, n // 2, n, window, return_complex=True)
-        return torch.view_as_real(spectrum).square().sum(-1) / n
+        parts = torch.view_as_real(spectrum[:, :bins])
+        parts.mul_(parts)  # in place: fresh memory costs as much as the arithmetic
+        return torch.add(parts[..., 0], parts[..., 1]).div_(n)
 
     def _spectral(self, audio: Tensor) -> list[Tensor]:
-        power = self._power(audio, self.get_buffer("window"))
+        power = self._power(audio, self.get_buffer("window"), 1025)
         mel = (power.transpose(1, 2) @ self.mel_filters + _FLOOR).log()  # [B, frames, mels]
         ordered = mel.sort(dim=1).values
         last = mel.shape[1] - 1
@@ -80,7 +83,7 @@ class StyleStatistics(Encoder):
         return [*quantiles, mel.mean(dim=1), mel.std(dim=1, correction=0), change, linear]
 
     def _low(self, audio: Tensor) -> list[Tensor]:
-        power = self._power(audio, self.get_buffer("long_window")).mean(dim=2)
+        power = self._power(audio, self.get_buffer("long_window"), 220).mean(dim=2)
         bands = [
             power[:, a:b].mean(dim=1, keepdim=True)
             for a, b in zip(self._low_bins, self._low_bins[1:], strict=False)
