@@ -41,13 +41,13 @@ class Shaper(Processor):
         self.past[:] = 0
 
     def process(self, audio: np.ndarray, out: np.ndarray) -> None:
-        pole = 0.97 * self.values[0]
+        pole = 0.9 * self.values[0]
         taps = (1 - pole) * pole ** np.arange(TAPS)
         known = np.concatenate([self.past, audio], axis=1)
         self.past = known[:, known.shape[1] - TAPS + 1 :]
         x = np.stack([np.convolve(channel, taps, "valid") for channel in known])
         mode = int(self.values[1])
-        x = 20 * x
+        x = 6 * x
         out[:] = np.tanh(x) if mode == 0 else np.clip(x, -0.5, 0.5) if mode == 1 else np.sin(x)
         if mode == self.broken:
             out[:] = np.nan
