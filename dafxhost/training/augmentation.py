@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.fft
 
 from dafxhost.data.sources import AudioSource, is_silent
 
@@ -60,8 +61,9 @@ class AugmentedSource(AudioSource):
 
 def _equalise(clip: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     """`[1, T]` filtered with a smooth random magnitude response and zero phase."""
-    spectrum = np.fft.rfft(clip)
+    spectrum = np.asarray(scipy.fft.rfft(clip))
     frequency = np.linspace(0, sample_rate / 2, spectrum.shape[1])
     knots = np.geomspace(20, sample_rate / 2, 8)
     gain = np.interp(np.log(np.maximum(frequency, 20)), np.log(knots), rng.normal(0, 3, len(knots)))
-    return np.fft.irfft(spectrum * 10 ** (gain / 20), clip.shape[1])
+    response = (10 ** (gain / 20)).astype(np.float32)
+    return np.asarray(scipy.fft.irfft(spectrum * response, clip.shape[1]))

@@ -22,7 +22,7 @@ from dafxhost.data.features import cosine, fade, mfcc, normalise_peak
 from dafxhost.data.sources import AudioSource
 from dafxhost.training.controller import Controller
 
-CLIPS, SETTINGS = 8, 4
+CLIPS, SETTINGS = 8, 8
 """Clips rendered in one call, and settings on each."""
 
 
@@ -100,14 +100,17 @@ class PoolMaker:
 
     def _draw(self, number: int) -> _Piece:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
-        clips = [self.source.draw(rng, 2 * self.samples, self.sample_rate)[0] for _ in range(CLIPS)]
-        halves = np.stack(clips).reshape(CLIPS, 2, 1, self.samples)
-        halves = normalise_peak(fade(halves, self.sample_rate))
+        halves = np.stack(list(self._threads.map(self._halves, rng.spawn(CLIPS))))
         parameters = self.executor.effect.parameters
         drawn = rng.random((CLIPS, SETTINGS, len(parameters)))
         settings = np.stack([p.quantise(drawn[..., i]) for i, p in enumerate(parameters)], axis=-1)
         future = self.executor.submit(halves[:, 1], settings, self.sample_rate, on_error="nan")
         return _Piece(halves, settings, future)
+
+    def _halves(self, rng: np.random.Generator) -> np.ndarray:
+        """`[2, 1, T]`: the dry halves of a clip, at -12 dBFS."""
+        clip, _ = self.source.draw(rng, 2 * self.samples, self.sample_rate)
+        return normalise_peak(fade(clip.reshape(2, 1, self.samples), self.sample_rate))
 
     def _embed(self, piece: _Piece) -> tuple[Tensor, Tensor, Tensor]:
         wet = piece.future.result()
