@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
             effect="test-shaper", data=str(write_audio(folder / "train")), sample_rate=16000, samples=8192,
             loss_samples=4096, encoder_options={"sample_rate": 16000}, hidden=48, depth=1, bins=12, pool=200,
             supervised_steps=100, end_to_end_steps=5, supervised_batch=32, batch=4, directions=1,
-            alternatives=2, epoch_steps=5, validation=6, workers=1,
+            alternatives=2, epoch_steps=5, validation=6, workers=1, corpus_share=0.0,
         )  # fmt: skip
         trainer.train(config, run_dir=folder / "run")
         yield folder / "run"

@@ -38,6 +38,7 @@ SMALL = TrainConfig(
     alternatives=2,
     epoch_steps=5,
     validation=8,
+    corpus_share=0.0,
     workers=1,
     max_minutes=5.0,
 )

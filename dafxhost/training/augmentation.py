@@ -1,4 +1,4 @@
-"""More variety from little audio: clips of a source played faster or slower, mixed, filtered and inverted."""
+"""More variety from little audio: clips played faster or slower, mixed, filtered, inverted, or synthetic."""
 
 from __future__ import annotations
 
@@ -57,6 +57,25 @@ class AugmentedSource(AudioSource):
             if np.abs(changed).max() > 0
             else (clip[:, :samples], name)
         )
+
+
+class MixedSource(AudioSource):
+    """Draws from one of two sources.
+
+    Args:
+        first, second: where clips come from. share: probability of the second.
+    """
+
+    def __init__(self, first: AudioSource, second: AudioSource, share: float) -> None:
+        self.first, self.second, self.share = first, second, share
+        self.names = sorted({*first.names, *second.names})
+        self.total_seconds = first.total_seconds + second.total_seconds
+        self.description = f"{first.description}; {share:.0%} of clips from the {second.description}"
+
+    def draw(self, rng: np.random.Generator, samples: int, sample_rate: int) -> tuple[np.ndarray, str]:
+        """A clip of the second source with the probability `share`, else of the first."""
+        source = self.second if rng.random() < self.share else self.first
+        return source.draw(rng, samples, sample_rate)
 
 
 def _equalise(clip: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:

@@ -26,7 +26,8 @@ class TrainConfig:
         effect: registered name. provider: which host serves it; "" lets the effect choose.
         data: folder of audio; "" is the built-in synthetic corpus.
         validation_fraction: share of the files kept for choosing the best checkpoint.
-        corpus_bank: pieces of the synthetic corpus.
+        corpus_bank: pieces of the synthetic corpus. corpus_share: of the training clips that are synthetic
+            though there is a folder of audio: few recordings alone are soon known by heart.
         augment: mix, filter, speed up and invert clips of the supervised pool, to make more of little audio.
         encoder, encoder_options: registered name of the audio encoder and its options.
         encoder_weights: a weights file for the encoder ("" for none); `encoder_frozen` says whether it is
@@ -62,14 +63,15 @@ class TrainConfig:
     provider: str = ""
     data: str = ""
     validation_fraction: float = 0.15
-    corpus_bank: int = 120
+    corpus_bank: int = 200
+    corpus_share: float = 0.4
     augment: bool = True
     encoder: str = "style-statistics"
     encoder_options: dict[str, Any] = field(default_factory=dict)
     encoder_weights: str = ""
     encoder_frozen: bool = False
-    hidden: int = 384
-    depth: int = 2
+    hidden: int = 512
+    depth: int = 3
     dropout: float = 0.1
     bins: int = 24
     estimator: str = "spsa"
@@ -87,16 +89,16 @@ class TrainConfig:
     supervised_rate: float = 2e-3
     anchor: float = 0.05
     batch: int = 16
-    rate: float = 5e-4
+    rate: float = 1.5e-4
     clip: float = 1.0
     pool: int = 0
     supervised_steps: int = 0
     end_to_end_steps: int = 0
     max_minutes: float = 8.0
-    pool_share: float = 0.25
-    supervised_share: float = 0.15
+    pool_share: float = 0.3
+    supervised_share: float = 0.12
     epoch_steps: int = 50
-    validation: int = 64
+    validation: int = 96
     patience: int = 0
     seed: int = 0
     device: str = "cpu"
@@ -119,6 +121,7 @@ class TrainConfig:
         self._check(0 <= self.dropout < 1, "dropout", "must lie in 0..1")
         self._check(0 <= self.validation_fraction < 1, "validation_fraction", "must lie in 0..1")
         self._check(0 < self.apply_probability <= 1, "apply_probability", "must lie in 0..1, above 0")
+        self._check(0 <= self.corpus_share <= 1, "corpus_share", "must lie in 0..1")
         shares = min(self.pool_share, self.supervised_share) >= 0
         self._check(
             shares and self.pool_share + self.supervised_share < 1,

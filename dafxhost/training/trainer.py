@@ -32,7 +32,7 @@ from dafxhost.registry import effect as find_effect
 from dafxhost.registry import encoder as make_encoder
 from dafxhost.registry import estimator as make_estimator
 from dafxhost.training import runs
-from dafxhost.training.augmentation import AugmentedSource
+from dafxhost.training.augmentation import AugmentedSource, MixedSource
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.controller import Controller
 from dafxhost.training.memory import keep_memory
@@ -44,7 +44,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 Batches = Callable[[int], tuple[Tensor, Tensor, Tensor]]
 WARM_UP = 20
 """Steps over which a learning rate rises."""
-MEASURED = 5
+MEASURED = 20
 """Steps whose speed decides how many there will be."""
 RESERVE = 0.04
 """Share of the minutes kept for the last validation and for writing."""
@@ -179,6 +179,8 @@ class _Training:
         self.torch_threads = torch.get_num_threads()
         stack.callback(torch.set_num_threads, self.torch_threads)
         plain = make_source(config, "train")
+        if config.data and config.corpus_share > 0:
+            plain = MixedSource(plain, make_source(config.replace(data=""), "train"), config.corpus_share)
         self.source = AugmentedSource(plain) if config.augment else plain
         self.validation_source = make_source(config, "validation")
         self.controller = Controller(
@@ -246,9 +248,11 @@ class _Training:
         """Cross-entropy with the settings that made the references. Returns why training must end, or ""."""
         config, about = self.config, self.about
         batches = self._batches()
-        torch.set_num_threads(self.torch_threads)
+        # A small network gains little from a second thread, and loses much where the cores are busy.
+        torch.set_num_threads(1 if self.frozen and self.device.type == "cpu" else self.torch_threads)
         ends = self.began + 60 * config.max_minutes * (config.pool_share + config.supervised_share)
         timer, losses, first = time.monotonic(), [], about["step"]
+        measured = first
         while not about["supervised_steps"] or about["step"] < about["supervised_steps"]:
             step = about["step"]
             self._seed(1, step)
@@ -257,7 +261,7 @@ class _Training:
             loss = self.controller.supervised_loss(self.controller(dry, reference), settings)
             self._update(loss)
             losses.append(float(loss.detach()))
-            if not about["supervised_steps"] and about["step"] >= first + 2 * MEASURED:
+            if not about["supervised_steps"] and about["step"] >= first + MEASURED:
                 each = (time.monotonic() - timer) / (about["step"] - first)
                 left = max(ends - time.monotonic(), 0.05 * (self.deadline - self.began))
                 about["supervised_steps"] = max(about["step"] + 1, int(left / each))
