@@ -44,8 +44,8 @@ OnEvent = Callable[[dict[str, Any]], None]
 Batches = Callable[[int], tuple[Tensor, Tensor, Tensor]]
 WARM_UP = 20
 """Steps over which a learning rate rises."""
-MEASURED = 20
-"""Steps whose speed decides how many there will be."""
+SLOW_STEPS, MEASURED = 2, 20
+"""First steps, which are slower than the rest, and those whose speed then decides how many there will be."""
 RESERVE = 0.04
 """Share of the minutes kept for the last validation and for writing."""
 VALIDATION_BANK = 40
@@ -252,7 +252,6 @@ class _Training:
         torch.set_num_threads(1 if self.frozen and self.device.type == "cpu" else self.torch_threads)
         ends = self.began + 60 * config.max_minutes * (config.pool_share + config.supervised_share)
         timer, losses, first = time.monotonic(), [], about["step"]
-        measured = first
         while not about["supervised_steps"] or about["step"] < about["supervised_steps"]:
             step = about["step"]
             self._seed(1, step)
@@ -261,8 +260,10 @@ class _Training:
             loss = self.controller.supervised_loss(self.controller(dry, reference), settings)
             self._update(loss)
             losses.append(float(loss.detach()))
-            if not about["supervised_steps"] and about["step"] >= first + MEASURED:
-                each = (time.monotonic() - timer) / (about["step"] - first)
+            if about["step"] == first + SLOW_STEPS:
+                timer = time.monotonic()
+            if not about["supervised_steps"] and about["step"] >= first + SLOW_STEPS + MEASURED:
+                each = (time.monotonic() - timer) / (about["step"] - first - SLOW_STEPS)
                 left = max(ends - time.monotonic(), 0.05 * (self.deadline - self.began))
                 about["supervised_steps"] = max(about["step"] + 1, int(left / each))
             if about["step"] % 20 == 0:
@@ -288,6 +289,7 @@ class _Training:
         seed = _mix(config.seed, 2)
         losses: list[float] = []
         timer, first, since = time.monotonic(), about["step"], about["step"]
+        timed = timer
         stats = self.executor.stats
         with _stream(examples, config.batch, seed, about["step"]) as stream:
             while not about["end_to_end_steps"] or about["step"] < about["end_to_end_steps"]:
@@ -309,8 +311,10 @@ class _Training:
                     surrogate = surrogate + config.anchor * entropy
                 self._update(surrogate)
                 losses.append(float(values.nanmean()))
-                if not about["end_to_end_steps"] and about["step"] >= first + MEASURED:
-                    each = (time.monotonic() - timer) / (about["step"] - first)
+                if about["step"] == first + SLOW_STEPS:
+                    timed = time.monotonic()
+                if not about["end_to_end_steps"] and about["step"] >= first + SLOW_STEPS + MEASURED:
+                    each = (time.monotonic() - timed) / (about["step"] - first - SLOW_STEPS)
                     # Validations take their share, and the machine may get slower.
                     left = max(self.deadline - time.monotonic(), 0.0) / 1.15
                     about["end_to_end_steps"] = max(about["step"] + 1, about["step"] + int(left / each))
