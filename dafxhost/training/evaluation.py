@@ -30,6 +30,7 @@ from dafxhost.training.config import TrainConfig
 from dafxhost.training.memory import keep_memory
 from dafxhost.training.runs import Run, load_run
 from dafxhost.training.scoring import score_columns
+from dafxhost.training.session import make_source
 
 PIECE = 16
 """Examples worked on at a time."""
@@ -245,8 +246,6 @@ class _Bench:
 
 def _training_source(run: Run) -> AudioSource:
     """What the run was trained on; the synthetic corpus if its folder is not there any more."""
-    from dafxhost.training.trainer import make_source
-
     path = run.path / runs.CONFIG
     config = TrainConfig.from_toml(path) if path.is_file() else TrainConfig()
     if config.data and not Path(config.data).is_dir():

@@ -10,8 +10,6 @@ it would have had.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,37 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dafxhost.data.examples import ExampleBatch, Examples, ExampleStream
-from dafxhost.data.sources import AudioSource, FolderSource, Split
-from dafxhost.effects import Effect
-from dafxhost.encoders import Encoder, load_encoder
+from dafxhost.data.examples import Examples, ExampleStream
 from dafxhost.errors import OutputError, RunError, UsageError
-from dafxhost.execution.executor import Executor
-from dafxhost.losses import MultiResolutionSTFT, TransferLoss
 from dafxhost.registry import effect as find_effect
-from dafxhost.registry import encoder as make_encoder
-from dafxhost.registry import estimator as make_estimator
 from dafxhost.training import runs
-from dafxhost.training.augmentation import AugmentedSource, MixedSource
 from dafxhost.training.config import TrainConfig
-from dafxhost.training.controller import Controller
-from dafxhost.training.memory import keep_memory
-from dafxhost.training.objective import Objective
-from dafxhost.training.pool import Pool, PoolMaker
-from dafxhost.training.scoring import score_settings
+from dafxhost.training.session import OnEvent, Session, mix
 
-OnEvent = Callable[[dict[str, Any]], None]
-Batches = Callable[[int], tuple[Tensor, Tensor, Tensor]]
-WARM_UP = 20
-"""Steps over which a learning rate rises."""
 SLOW_STEPS, MEASURED = 2, 20
 """First steps, which are slower than the rest, and those whose speed then decides how many there will be."""
-RESERVE = 0.04
-"""Share of the minutes kept for the last validation and for writing."""
-VALIDATION_BANK = 40
-"""Most pieces of the synthetic corpus that validation draws from."""
 
 
 @dataclass(frozen=True)
@@ -133,93 +111,8 @@ def _make(path: Path) -> Path:
     return path
 
 
-def make_source(config: TrainConfig, split: Split) -> AudioSource:
-    """The config's audio: its folder, or the synthetic corpus. `split` is "train" or "validation"."""
-    if config.data:
-        fraction = config.validation_fraction
-        return FolderSource(config.data, config.sample_rate, split, validation_fraction=fraction)
-    from dafxhost.data.corpus import SyntheticCorpus
-
-    bank = config.corpus_bank if split == "train" else min(config.corpus_bank, VALIDATION_BANK)
-    return SyntheticCorpus(config.sample_rate, split=split, bank=bank)
-
-
-def _make_encoder(config: TrainConfig) -> Encoder:
-    if not config.encoder_weights:
-        return make_encoder(config.encoder, **config.encoder_options)
-    if config.encoder == "pretrained":
-        return make_encoder("pretrained", weights=config.encoder_weights, **config.encoder_options)
-    encoder = load_encoder(config.encoder_weights)
-    if encoder.name != config.encoder:
-        raise UsageError(
-            f"{config.encoder_weights} holds an encoder {encoder.name!r}, not {config.encoder!r}; "
-            f"choose encoder {encoder.name!r} or 'pretrained'"
-        )
-    return encoder
-
-
-class _Training:
+class _Training(Session):
     """One call of `train`."""
-
-    def __init__(self, path: Path, config: TrainConfig, on_event: OnEvent, stack: ExitStack) -> None:
-        self.path, self.config, self.on_event = path, config, on_event
-        self.began = time.monotonic()
-        self.deadline = self.began + 60 * config.max_minutes * (1 - RESERVE)
-        self.effect: Effect = find_effect(config.effect, config.provider or None)
-        self.device = _device(config.device)
-        # Everything random below is seeded step by step; the caller's generator is left as it was.
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        torch.manual_seed(config.seed)
-        keep_memory()
-        self.executor = stack.enter_context(
-            Executor(self.effect, workers=config.workers or None, deadline=config.deadline)
-        )
-        self.cores = self.executor.workers if self.device.type == "cpu" else 1
-        self.threads = stack.enter_context(ThreadPoolExecutor(self.cores, "dafxhost-training"))
-        self.torch_threads = torch.get_num_threads()
-        stack.callback(torch.set_num_threads, self.torch_threads)
-        plain = make_source(config, "train")
-        if config.data and config.corpus_share > 0:
-            plain = MixedSource(plain, make_source(config.replace(data=""), "train"), config.corpus_share)
-        self.source = AugmentedSource(plain) if config.augment else plain
-        self.validation_source = make_source(config, "validation")
-        self.controller = Controller(
-            _make_encoder(config),
-            self.effect.parameters,
-            hidden=config.hidden,
-            depth=config.depth,
-            dropout=config.dropout,
-            bins=config.bins,
-        ).to(self.device)
-        if config.encoder_frozen:
-            self.controller.encoder.freeze()
-        self.frozen = self.controller.encoder.frozen
-        self.card = runs.card_of(self.effect, self.controller, config.sample_rate, config.samples)
-        self.card["data"] = plain.description
-        self.objective = self._objective()
-        self.judge = MultiResolutionSTFT().to(self.device)
-        # What resuming restores, besides weights and optimiser. Counts of 0 are not decided yet.
-        self.about: dict[str, Any] = {
-            "phase": "supervised",
-            "step": 0,
-            "pool": config.pool,
-            "pool_ready": False,
-            "supervised_steps": config.supervised_steps,
-            "end_to_end_steps": config.end_to_end_steps,
-            "best": None,
-            "last": None,
-            "supervised": None,
-            "untouched": None,
-            "since_best": 0,
-            "failures": 0,
-        }
-        self.optimiser = self._optimiser()
-        self.consistent = True  # False while an update is half done: then no state is written
-        self._supervised_batches: Batches | None = None
-        self._validation: ExampleBatch | None = None
-        self._validation_embedded: tuple[Tensor, Tensor] | None = None
-
-    # --- the course of it ---------------------------------------------------------------------------------
 
     def run(self) -> TrainResult:
         self._event(
@@ -286,7 +179,7 @@ class _Training:
         config, about = self.config, self.about
         torch.set_num_threads(1 if self.cores > 1 else self.torch_threads)
         examples = self._examples(self.source)
-        seed = _mix(config.seed, 2)
+        seed = mix(config.seed, 2)
         losses: list[float] = []
         timer, first, since = time.monotonic(), about["step"], about["step"]
         timed = timer
@@ -300,7 +193,7 @@ class _Training:
                 self._seed(3, step)
                 self._rate(config.rate, step, about["end_to_end_steps"])
                 logits = self.controller(*self._embed(batch))
-                generator = torch.Generator().manual_seed(_mix(config.seed, 4, step))
+                generator = torch.Generator().manual_seed(mix(config.seed, 4, step))
                 surrogate, values = self.objective(
                     logits, batch, generator, np.random.default_rng([config.seed, 5, step])
                 )
@@ -335,245 +228,6 @@ class _Training:
             self._epoch("end-to-end", losses, timer, steps)
         return reason
 
-    # --- its parts ----------------------------------------------------------------------------------------
-
-    def _objective(self) -> Objective:
-        config = self.config
-        options: dict[str, Any] = {"step": config.step}
-        if config.estimator == "spsa":
-            options["directions"] = config.directions
-        excerpt = config.loss_samples if 0 < config.loss_samples < config.samples else 0
-        return Objective(
-            self.controller,
-            self.executor,
-            make_estimator(config.estimator, **options),
-            TransferLoss(config.fft_sizes, l1_weight=config.l1_weight).to(self.device),
-            space=config.space,
-            alternatives=config.alternatives,
-            sample_rate=config.sample_rate,
-            excerpt=excerpt,
-            threads=self.threads,
-        )
-
-    def _optimiser(self) -> torch.optim.AdamW:
-        weights = [p for p in self.controller.parameters() if p.requires_grad]
-        return torch.optim.AdamW(weights, lr=1.0, weight_decay=1e-2)
-
-    def _examples(self, source: AudioSource) -> Examples:
-        config = self.config
-        return Examples(
-            source, self.executor, sample_rate=config.sample_rate, samples=config.samples,
-            apply_probability=config.apply_probability,
-        )  # fmt: skip
-
-    def _batches(self) -> Batches:
-        """Supervised batches: (embedded dry inputs, embedded references, settings) of a step."""
-        if self._supervised_batches is None:
-            self._supervised_batches = self._pool_batches() if self.frozen else self._stream_batches()
-        return self._supervised_batches
-
-    def _pool_batches(self) -> Batches:
-        """Batches of the pool, which is made first, or read if the run was interrupted after that."""
-        config, about = self.config, self.about
-        saved = self.path / runs.POOL
-        if about["pool_ready"]:
-            tensors, _ = runs.load_state(saved)
-            pool = Pool(**tensors)
-        else:
-            pool = self._make_pool()
-            runs.save_state(saved, pool.tensors(), {})
-            about["pool"], about["pool_ready"] = len(pool), True
-            self.controller.standardise(
-                torch.cat([pool.dry[:4096], pool.reference[:4096]]).float().to(self.device)
-            )
-            self._save_state()
-
-        def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-            rng = np.random.default_rng([config.seed, 6, step])
-            rows = torch.from_numpy(rng.integers(0, len(pool), config.supervised_batch))
-            columns = (pool.dry[rows].float(), pool.reference[rows].float(), pool.settings[rows])
-            return tuple(c.to(self.device) for c in columns)  # type: ignore[return-value]
-
-        return batch
-
-    def _make_pool(self) -> Pool:
-        config = self.config
-        torch.set_num_threads(1 if self.cores > 1 else self.torch_threads)
-        maker = PoolMaker(
-            self.source, self.executor, self.controller, samples=config.samples,
-            sample_rate=config.sample_rate, seed=_mix(config.seed, 7), threads=self.threads,
-        )  # fmt: skip
-        share = 60 * config.max_minutes * config.pool_share
-        seconds = max(share - (time.monotonic() - self.began), 0.25 * share)
-        return maker.make(
-            self.about["pool"], seconds,
-            lambda done, spent: self._event(
-                "pool", examples=done, wanted=self.about["pool"], seconds=spent, of=seconds,
-                time_left=self._left(),
-            ),
-        )  # fmt: skip
-
-    def _stream_batches(self) -> Batches:
-        """Fresh examples for an encoder that is trained itself."""
-        examples = self._examples(self.source)
-        examples.apply_probability = 1.0  # what was left dry says nothing about settings
-        seed = _mix(self.config.seed, 8)
-
-        def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-            made = examples.batch(seed + step, self.config.batch)
-            return *self._embed(made), torch.from_numpy(made.settings).float().to(self.device)
-
-        return batch
-
-    def _embed(self, batch: ExampleBatch) -> tuple[Tensor, Tensor]:
-        """Embeddings of the dry inputs and of the references; clips side by side if nothing is trained."""
-        audio = torch.from_numpy(np.concatenate([batch.dry, batch.reference]))
-        embed, rate = self.controller.embed, self.config.sample_rate
-        if self.frozen and self.cores > 1:
-            embedded = torch.cat(
-                list(self.threads.map(lambda i: embed(audio[i : i + 1], rate), range(len(audio))))
-            )
-        else:
-            embedded = embed(audio, rate)
-        return embedded[: len(batch)], embedded[len(batch) :]
-
-    def _update(self, loss: Tensor) -> None:
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.controller.parameters(), self.config.clip)
-        self.consistent = False
-        self.optimiser.step()
-        self.about["step"] += 1
-        self.consistent = True
-
-    def _rate(self, peak: float, step: int, steps: int) -> None:
-        """Rising over the first steps, then a half cosine down to a fiftieth."""
-        done = min(step / steps, 1.0) if steps else 0.0
-        factor = min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = peak * factor
-
-    def _seed(self, *numbers: int) -> None:
-        torch.manual_seed(_mix(self.config.seed, *numbers))
-        self.controller.train()
-
-    # --- validation, checkpoints, events ------------------------------------------------------------------
-
-    def _validate(self) -> float:
-        """Mean MR-STFT on the validation examples, which are the same every time."""
-        config = self.config
-        if self._validation is None:
-            examples = self._examples(self.validation_source)
-            self._validation = examples.batch(_mix(config.seed, 9), config.validation)
-            if self.frozen:
-                self._validation_embedded = self._embed(self._validation)
-        made = self._validation
-        self.controller.eval()
-        with torch.no_grad():
-            embedded = self._validation_embedded or self._embed(made)
-            settings = self.controller.decode(self.controller(*embedded)).cpu().numpy()
-        if self.about["untouched"] is None:
-            untouched = score_settings(
-                made, None, self.executor, self.judge, config.sample_rate, self.threads
-            )
-            self.about["untouched"] = float(np.nanmean(untouched))
-        scores = score_settings(made, settings, self.executor, self.judge, config.sample_rate, self.threads)
-        # Where every render failed there is nothing to praise.
-        return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("inf")
-
-    def _epoch(self, phase: str, losses: list[float], timer: float, steps: int, stats: Any = None) -> None:
-        """Validate, keep the best and the newest controller, write a line of the log."""
-        about, seconds = self.about, time.monotonic() - timer
-        value = self._validate()
-        about["last"] = value
-        better = about["best"] is None or value < about["best"]
-        about["since_best"] = 0 if better else about["since_best"] + 1
-        if better:
-            about["best"] = value
-            runs.save_controller(self.path, "best", self.controller, self._figures())
-        runs.save_controller(self.path, "last", self.controller, self._figures())
-        done = self.executor.stats - stats if stats is not None else None
-        total = about["supervised_steps"] if phase == "supervised" else about["end_to_end_steps"]
-        entry = {
-            "phase": phase, "step": about["step"], "steps": total, "batch": steps, "loss": _mean(losses),
-            "validation": value, "best": about["best"], "untouched": about["untouched"],
-            "rate": self.optimiser.param_groups[0]["lr"], "seconds": round(seconds, 3),
-            "renders_per_second": done.renders / seconds if done else None,
-            "audio_seconds_per_second": done.audio_seconds / seconds if done else None,
-            "failures": about["failures"], "pool": about["pool"], "time_left": self._left(),
-        }  # fmt: skip
-        runs.append_line(self.path / runs.LOG, entry)
-        self._event("epoch", **entry)
-
-    def _figures(self) -> dict[str, Any]:
-        about = self.about
-        keys = ("phase", "step", "pool", "supervised_steps", "end_to_end_steps", "failures")
-        figures = {k: about[k] for k in keys}
-        figures |= {"validation_mrstft": about.get("last"), "untouched_mrstft": about["untouched"]}
-        return {**self.card, "figures": figures}
-
-    def _save_state(self) -> None:
-        tensors = {f"controller.{k}": v for k, v in runs.tensors_of(self.controller).items()}
-        for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{k}": v.detach().cpu().clone() for k, v in state.items()}
-        runs.save_state(self.path / runs.STATE, tensors, self.about)
-
-    def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Take up what `_save_state` kept. Raises RunError if it does not fit this effect and encoder."""
-        where = self.path / runs.STATE
-        weights = {
-            k.removeprefix("controller."): v for k, v in tensors.items() if k.startswith("controller.")
-        }
-        runs.load_weights(self.controller, weights, where)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser."):
-                _, number, name = key.split(".")
-                state.setdefault(int(number), {})[name] = value
-        kept = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({**kept, "state": state})
-        self.about.update(about)
-
-    def _interrupted(self) -> None:
-        """Ctrl-C: keep the newest weights, and the state if no update was half done."""
-        about = self.about
-        trained = about["phase"] != "supervised" or about["step"] > 0
-        if trained:
-            runs.save_controller(self.path, "last", self.controller, self._figures())
-        if trained and self.consistent:
-            self._save_state()
-        self._ended("interrupted")
-
-    def _ended(self, reason: str) -> None:
-        figures = {k: self.about[k] for k in ("best", "supervised", "untouched", "failures")}
-        seconds = time.monotonic() - self.began
-        self._event("end", run=str(self.path), reason=reason, seconds=seconds, **figures)
-
-    def _left(self) -> float:
-        return max(0.0, round(self.deadline - time.monotonic(), 1))
-
-    def _event(self, event: str, **values: Any) -> None:
-        self.on_event({"event": event, **values})
-
 
 def _stream(examples: Examples, batch: int, seed: int, start: int) -> ExampleStream:
     return ExampleStream(examples, batch, seed, start=start, ahead=2)
-
-
-def _mean(values: list[float]) -> float | None:
-    return float(np.nanmean(values)) if values and np.isfinite(values).any() else None
-
-
-def _mix(*numbers: int) -> int:
-    """A seed below 2^31 from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device {name!r}; use cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device 'cuda' was asked for, but torch finds no CUDA device here; use cpu")
-    return device
