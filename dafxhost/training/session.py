@@ -20,7 +20,6 @@ from dafxhost.encoders import Encoder, load_encoder
 from dafxhost.errors import UsageError
 from dafxhost.execution.executor import Executor
 from dafxhost.losses import MultiResolutionSTFT, TransferLoss
-from dafxhost.registry import effect as find_effect
 from dafxhost.registry import encoder as make_encoder
 from dafxhost.registry import estimator as make_estimator
 from dafxhost.training import runs
@@ -70,11 +69,13 @@ def _make_encoder(config: TrainConfig) -> Encoder:
 class Session:
     """What one call of `train` works with; `trainer.py` holds the course of it."""
 
-    def __init__(self, path: Path, config: TrainConfig, on_event: OnEvent, stack: ExitStack) -> None:
+    def __init__(
+        self, path: Path, config: TrainConfig, effect: Effect, on_event: OnEvent, stack: ExitStack
+    ) -> None:
         self.path, self.config, self.on_event = path, config, on_event
         self.began = time.monotonic()
         self.deadline = self.began + 60 * config.max_minutes * (1 - RESERVE)
-        self.effect: Effect = find_effect(config.effect, config.provider or None)
+        self.effect = effect
         self.device = _device(config.device)
         # Everything random below is seeded step by step; the caller's generator is left as it was.
         stack.enter_context(torch.random.fork_rng(devices=[]))

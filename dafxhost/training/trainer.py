@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dafxhost.data.examples import Examples, ExampleStream
+from dafxhost.effects import Effect
 from dafxhost.errors import OutputError, RunError, UsageError
 from dafxhost.registry import effect as find_effect
 from dafxhost.training import runs
@@ -73,9 +74,9 @@ def train(
         UsageError, UnknownNameError, EffectUnavailableError, AudioFileError, RunError, OutputError: nothing
             was trained. KeyboardInterrupt: after checkpoints were written.
     """
-    path, config, state = _open_run(config, resume, run_dir, runs_dir)
+    path, config, effect, state = _open_run(config, resume, run_dir, runs_dir)
     with ExitStack() as stack:
-        training = _Training(path, config, on_event or (lambda event: None), stack)
+        training = _Training(path, config, effect, on_event or (lambda event: None), stack)
         if state is not None:
             training.restore(*state)
         return training.run()
@@ -83,14 +84,14 @@ def train(
 
 def _open_run(
     config: TrainConfig | None, resume: str | Path | None, run_dir: str | Path | None, runs_dir: str | Path
-) -> tuple[Path, TrainConfig, tuple[dict[str, Tensor], dict[str, Any]] | None]:
-    """The run's folder, its config, and the state to go on from if there is one."""
+) -> tuple[Path, TrainConfig, Effect, tuple[dict[str, Tensor], dict[str, Any]] | None]:
+    """The run's folder, its config, its effect, and the state to go on from if there is one."""
     if resume is None:
         config = config or TrainConfig()
-        find_effect(config.effect, config.provider or None)  # an unknown effect leaves no folder behind
+        effect = find_effect(config.effect, config.provider or None)  # unknown: no folder is left behind
         path = runs.new_run(config.effect, runs_dir) if run_dir is None else _make(Path(run_dir))
         runs.write_file(path / runs.CONFIG, config.to_toml().encode())
-        return path, config, None
+        return path, config, effect, None
     path = Path(resume)
     if not (path / runs.CONFIG).is_file():
         raise RunError(f"there is no run to resume in {path}: it has no {runs.CONFIG}")
@@ -98,7 +99,7 @@ def _open_run(
     if config is not None:
         kept = kept.replace(max_minutes=config.max_minutes, workers=config.workers, device=config.device)
     state = runs.load_state(path / runs.STATE) if (path / runs.STATE).is_file() else None
-    return path, kept, state
+    return path, kept, find_effect(kept.effect, kept.provider or None), state
 
 
 def _make(path: Path) -> Path:
