@@ -41,7 +41,8 @@ def test_the_library_in_ten_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_every_command_and_option_it_names_exists() -> None:
-    shown = set(re.findall(r"^(?:dafxhost|python3 run\.py) ([a-z-]+)(.*)$", README, re.M))
+    blocks = "".join(re.findall(r"```\n(.*?)```", README, re.S))
+    shown = set(re.findall(r"^(?:dafxhost|python3 run\.py) ([a-z-]+)(.*)$", blocks, re.M))
     commands = {name for name, _ in shown if name not in ("test", "check")}
     assert {"train", "transfer", "evaluate", "effects", "render", "plugins", "pretrain"} <= commands
     for command in sorted(commands):

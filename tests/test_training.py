@@ -91,8 +91,8 @@ def test_learns_and_leaves_a_usable_run(audio: Path, tmp_path: Path) -> None:
 
 def test_end_to_end_improves_on_a_poor_start(audio: Path, tmp_path: Path) -> None:
     config = SMALL.replace(
-        data=str(audio), pool=64, supervised_steps=2, end_to_end_steps=50, epoch_steps=50, anchor=0.0,
-        batch=8, rate=3e-3,
+        data=str(audio), pool=64, supervised_steps=2, end_to_end_steps=80, epoch_steps=40, anchor=0.0,
+        batch=8, rate=1e-3, validation=64,
     )  # fmt: skip
     result = train(config, runs_dir=tmp_path)
     assert result.validation < 0.8 * result.supervised
