@@ -183,8 +183,10 @@ class Session:
         def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
             rng = np.random.default_rng([config.seed, 6, step])
             rows = torch.from_numpy(rng.integers(0, len(pool), config.supervised_batch))
-            columns = (pool.dry[rows].float(), pool.reference[rows].float(), pool.settings[rows])
-            return tuple(c.to(self.device) for c in columns)  # type: ignore[return-value]
+            dry, reference = (
+                embedded[rows].float().to(self.device) for embedded in (pool.dry, pool.reference)
+            )
+            return dry, reference, pool.settings[rows].to(self.device)
 
         return batch
 

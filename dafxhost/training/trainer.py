@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dafxhost.data.examples import Examples, ExampleStream
+from dafxhost.data.examples import ExampleStream
 from dafxhost.effects import Effect
 from dafxhost.errors import OutputError, RunError, UsageError
 from dafxhost.registry import effect as find_effect
@@ -112,6 +112,21 @@ def _make(path: Path) -> Path:
     return path
 
 
+class _Pace:
+    """How long a step takes, once enough of them are done to tell."""
+
+    def __init__(self) -> None:
+        self._steps, self._start = 0, 0.0
+
+    def step(self) -> float | None:
+        """Note a step -> seconds a step, or None as long as that is not known."""
+        self._steps += 1
+        now, counted = time.monotonic(), self._steps - SLOW_STEPS
+        if counted == 0:
+            self._start = now
+        return (now - self._start) / counted if counted >= MEASURED else None
+
+
 class _Training(Session):
     """One call of `train`."""
 
@@ -145,7 +160,7 @@ class _Training(Session):
         # A small network gains little from a second thread, and loses much where the cores are busy.
         torch.set_num_threads(1 if self.frozen and self.device.type == "cpu" else self.torch_threads)
         ends = self.began + 60 * config.max_minutes * (config.pool_share + config.supervised_share)
-        timer, losses, first = time.monotonic(), [], about["step"]
+        timer, losses, first, pace = time.monotonic(), [], about["step"], _Pace()
         while not about["supervised_steps"] or about["step"] < about["supervised_steps"]:
             step = about["step"]
             self._seed(1, step)
@@ -154,10 +169,8 @@ class _Training(Session):
             loss = self.controller.supervised_loss(self.controller(dry, reference), settings)
             self._update(loss)
             losses.append(float(loss.detach()))
-            if about["step"] == first + SLOW_STEPS:
-                timer = time.monotonic()
-            if not about["supervised_steps"] and about["step"] >= first + SLOW_STEPS + MEASURED:
-                each = (time.monotonic() - timer) / (about["step"] - first - SLOW_STEPS)
+            each = pace.step()
+            if not about["supervised_steps"] and each is not None:
                 left = max(ends - time.monotonic(), 0.05 * (self.deadline - self.began))
                 about["supervised_steps"] = max(about["step"] + 1, int(left / each))
             if about["step"] % 20 == 0:
@@ -182,10 +195,9 @@ class _Training(Session):
         examples = self._examples(self.source)
         seed = mix(config.seed, 2)
         losses: list[float] = []
-        timer, first, since = time.monotonic(), about["step"], about["step"]
-        timed = timer
+        timer, since, pace = time.monotonic(), about["step"], _Pace()
         stats = self.executor.stats
-        with _stream(examples, config.batch, seed, about["step"]) as stream:
+        with ExampleStream(examples, config.batch, seed, start=about["step"], ahead=2) as stream:
             while not about["end_to_end_steps"] or about["step"] < about["end_to_end_steps"]:
                 step = about["step"]
                 if time.monotonic() > self.deadline:
@@ -205,10 +217,8 @@ class _Training(Session):
                     surrogate = surrogate + config.anchor * entropy
                 self._update(surrogate)
                 losses.append(float(values.nanmean()))
-                if about["step"] == first + SLOW_STEPS:
-                    timed = time.monotonic()
-                if not about["end_to_end_steps"] and about["step"] >= first + SLOW_STEPS + MEASURED:
-                    each = (time.monotonic() - timed) / (about["step"] - first - SLOW_STEPS)
+                each = pace.step()
+                if not about["end_to_end_steps"] and each is not None:
                     # Validations take their share, and the machine may get slower.
                     left = max(self.deadline - time.monotonic(), 0.0) / 1.15
                     about["end_to_end_steps"] = max(about["step"] + 1, about["step"] + int(left / each))
@@ -228,7 +238,3 @@ class _Training(Session):
         if steps:
             self._epoch("end-to-end", losses, timer, steps)
         return reason
-
-
-def _stream(examples: Examples, batch: int, seed: int, start: int) -> ExampleStream:
-    return ExampleStream(examples, batch, seed, start=start, ahead=2)

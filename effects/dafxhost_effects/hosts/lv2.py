@@ -222,10 +222,6 @@ class Lv2Processor(Processor):
         parameters = len(self._o["parameters"])
         return self._cells[0, :parameters].astype(np.float64) / self._scale
 
-    def control_outputs(self) -> dict[int, float]:
-        """Value of each control output port (meters and the like) after the last block."""
-        return {p: float(self._cells[0, self._cell[p]]) for p in self._o["control_out"]}
-
     def close(self) -> None:
         for handle in self._handles:
             if self._library.deactivate is not None:
