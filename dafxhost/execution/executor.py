@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -12,16 +13,22 @@ from typing import Any, Literal
 import numpy as np
 
 from dafxhost.effects import Effect
-from dafxhost.errors import JobFailure, ParameterError, RenderError, ShapeError, UsageError
+from dafxhost.errors import JobFailure, RenderError, RepeatabilityWarning, ShapeError, UsageError
 from dafxhost.execution.batch import ALIGNMENT, Batch
-from dafxhost.execution.checks import check_audio, check_rate, check_settings, finite, like
+from dafxhost.execution.checks import check_audio, check_rate, check_settings, like
 from dafxhost.execution.failures import default_folder
 from dafxhost.execution.pool import Pool
-from dafxhost.execution.stats import RenderStats
+from dafxhost.execution.stats import RenderStats, Unrepeatable
 from dafxhost.execution.stream import Stream
 from dafxhost.processor import RenderSpec
 
 OnError = Literal["raise", "nan"]
+
+
+def default_memory_limit(workers: int) -> int:
+    """Bytes."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(2 << 30, physical // 4 // workers)
 
 
 class Executor:
@@ -39,8 +46,12 @@ class Executor:
         reset: how plugins return to their initial state, see `RenderSpec`.
         failure_dir: where inputs of failed renders are saved; by default a folder "dafxhost-failures" in the
             system's temporary folder, made only when it is needed.
-        verify: "spot" reads parameter values back on each processor's first renders and then 1 in 100; "all";
-            "off".
+        verify: "spot" reads parameter values back on each processor's first renders and then 1 in 100, and
+            renders the first and then 1 in 500 twice to see whether the samples are the same; "all" does
+            both every time; "off".
+        memory_limit: bytes of memory of its own at which a worker is ended after a render and replaced; a
+            plugin that asks for four times as much within one render is refused. By default a quarter of
+            the machine's memory shared by the workers, at most 2 GiB; 0 for no limit.
 
     Raises:
         UsageError: an argument out of range.
@@ -57,6 +68,7 @@ class Executor:
         reset: str = "auto",
         failure_dir: str | os.PathLike[str] | None = None,
         verify: Literal["spot", "all", "off"] = "spot",
+        memory_limit: int | None = None,
     ) -> None:
         if workers is None:
             workers = len(os.sched_getaffinity(0))
@@ -68,10 +80,22 @@ class Executor:
             raise UsageError(f"block_size is {block_size}; it must be at least 1")
         if verify not in ("spot", "all", "off"):
             raise UsageError(f"verify is {verify!r}; it is 'spot', 'all' or 'off'")
+        if memory_limit is None:
+            memory_limit = default_memory_limit(workers)
+        if memory_limit < 0:
+            raise UsageError(f"memory_limit is {memory_limit} bytes; it must be positive, or 0 for none")
         self.effect, self.workers, self.deadline = effect, workers, deadline
         self.block_size, self.seed, self.reset = block_size, seed, reset
         folder = default_folder() if failure_dir is None else Path(failure_dir)
-        self._pool = Pool(effect, workers=workers, deadline=deadline, verify=verify, failure_dir=folder)
+        self._pool = Pool(
+            effect,
+            workers=workers,
+            deadline=deadline,
+            verify=verify,
+            failure_dir=folder,
+            memory_limit=memory_limit,
+        )
+        self._warned = False
         # Also runs at the interpreter's exit.
         self._finalizer = weakref.finalize(self, Pool.close, self._pool)
 
@@ -104,6 +128,9 @@ class Executor:
             ShapeError, ParameterError, UsageError: audio or settings are not as described.
             PluginError: the plugin does not load. ParameterNotAppliedError: it did not take a value.
             RenderError: some renders failed twice; has `failures` and the `partial` result.
+
+        Warns:
+            RepeatabilityWarning: once, when a render that was made twice did not give the same samples.
         """
         batch, convert = self._start(audio, settings, sample_rate, on_error)
         try:
@@ -111,7 +138,13 @@ class Executor:
         except KeyboardInterrupt as error:
             self._pool.abort(batch, error)
             raise
+        self._warn()
         return convert(result, failures)
+
+    def _warn(self) -> None:
+        if self.unrepeatable is not None and not self._warned:
+            self._warned = True
+            warnings.warn(str(self.unrepeatable), RepeatabilityWarning, stacklevel=3)
 
     def submit(
         self, audio: Any, settings: Any, sample_rate: int, *, on_error: OnError = "raise"
@@ -153,7 +186,7 @@ class Executor:
         batch = Batch(
             pool.arena,
             number=pool.number(),
-            processor=pool.processor_id(spec),
+            processor=pool.describe(spec),
             effect=self.effect,
             spec=spec,
             settings=rows[:, None] if flat else rows,
@@ -162,7 +195,10 @@ class Executor:
             owner=(self, clips if in_place is not None else None),
         )
         pool.submit(batch)
-        self._fill(batch, clips, in_place is None)
+        if in_place is not None:
+            pool.release(batch, batch.jobs)
+        else:
+            self._copy(clips, batch)
         return batch, _Convert(audio, flat, on_error)
 
     def _offset(self, clips: np.ndarray) -> int | None:
@@ -172,22 +208,14 @@ class Executor:
         offset = self._pool.arena.offset_of(clips)
         return None if offset is None or offset % ALIGNMENT else offset
 
-    def _fill(self, batch: Batch, clips: np.ndarray, copy: bool) -> None:
-        """Copy and check the clips, while workers already render the first of them."""
-        targets = batch.clips() if copy else clips
-        first = 0
+    def _copy(self, clips: np.ndarray, batch: Batch) -> None:
+        """Copy the clips, while workers already render the first of them (and check that they are finite)."""
+        targets = batch.clips()
         try:
-            while first < len(clips):
-                # Each step is as long as all before it: the workers start at once and wake-ups stay few.
-                last = min(max(self.workers, 2 * first), len(clips))
-                for row in range(first, last):
-                    if copy:
-                        with np.errstate(over="ignore"):  # float64 beyond float32: caught as infinite
-                            targets[row] = clips[row]
-                    if not finite(targets[row]):
-                        raise ParameterError(f"audio of clip {row} holds NaN or infinite samples")
-                self._pool.release(batch, last * batch.columns)
-                first = last
+            with np.errstate(over="ignore"):  # float64 beyond float32: the workers find it infinite
+                for row in range(len(clips)):
+                    targets[row] = clips[row]
+                    self._pool.release(batch, (row + 1) * batch.columns)
         except BaseException as error:
             self._pool.abort(batch, error)
             raise
@@ -207,6 +235,11 @@ class Executor:
     def failures(self) -> list[JobFailure]:
         """Renders that failed twice in the batch that was finished last."""
         return list(self._pool.last_failures)
+
+    @property
+    def unrepeatable(self) -> Unrepeatable | None:
+        """The first case in which a second render of the same job differed; None as long as none did."""
+        return self._pool.unrepeatable
 
     @property
     def stats(self) -> RenderStats:

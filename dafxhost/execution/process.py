@@ -10,12 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dafxhost.execution import protocol
 from dafxhost.execution.arena import Arena, Region
-from dafxhost.execution.batch import Batch
+from dafxhost.execution.tickets import TicketPipe
 
 LOG_TAIL = 4000
 LARGEST_LOG = 64 << 20
@@ -31,7 +30,7 @@ _ONE_THREAD = dict.fromkeys(
 
 @dataclass
 class Claim:
-    """What a worker says it is doing: phase, since when (CLOCK_MONOTONIC, s), and which job."""
+    """What a worker says it does: phase, since when (CLOCK_MONOTONIC, s), and which job (batch 0: none)."""
 
     phase: int
     since: float
@@ -39,12 +38,20 @@ class Claim:
     job: int
 
 
-@dataclass
-class Chunk:
-    """Jobs of one batch handed to a worker together; `jobs` shrinks as failures are reported."""
+@dataclass(frozen=True)
+class Totals:
+    """What a worker has rendered: number of renders, seconds inside the plugin, seconds of audio."""
 
-    batch: Batch
-    jobs: list[int] = field(default_factory=list)
+    renders: int = 0
+    plugin_seconds: float = 0.0
+    audio_seconds: float = 0.0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            self.renders + other.renders,
+            self.plugin_seconds + other.plugin_seconds,
+            self.audio_seconds + other.audio_seconds,
+        )
 
 
 class WorkerProcess:
@@ -52,17 +59,20 @@ class WorkerProcess:
 
     Must be made by a thread that outlives the worker: the kernel kills the worker when the thread that
     started it ends (PR_SET_PDEATHSIG), which is what leaves no orphans behind a killed parent.
+
+    Args:
+        tickets: where it takes jobs from; None for a stream's worker.
+        memory_limit: bytes of its own at which it ends between two jobs; 0 for none.
     """
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, tickets: TicketPipe | None = None, memory_limit: int = 0) -> None:
         self._region: Region = arena.region(8 * protocol.CLAIM_WORDS)
         self._claim = arena.view(self._region.offset, 8 * protocol.CLAIM_WORDS).cast("q")
         for word in range(protocol.CLAIM_WORDS):
             self._claim[word] = 0
         self._log = os.memfd_create("dafxhost-worker-log", os.MFD_CLOEXEC)
-        self.outstanding: deque[Chunk] = deque()
-        self.processors: set[int] = set()  # ids it has been told about
         self.greeted = False
+        self.retiring = False
         self.started = time.monotonic()
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # fcntl.F_SETFL by reopening: a second description in append mode, so that truncating rewinds it.
@@ -74,14 +84,17 @@ class WorkerProcess:
             "reserve": arena.reserve,
             "claim": self._region.offset,
             "parent": os.getpid(),
+            "tickets": tickets.reader if tickets is not None else -1,
+            "memory_limit": memory_limit,
         }
+        shared = (theirs.fileno(), arena.fd, *(() if tickets is None else (tickets.reader,)))
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-u", "-c", _BOOT, json.dumps(setup)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(theirs.fileno(), arena.fd),
+                pass_fds=shared,
                 env={**os.environ, **_ONE_THREAD},
                 start_new_session=True,  # Ctrl-C is for the parent, which decides
             )
@@ -102,6 +115,12 @@ class WorkerProcess:
         phase = self._claim[protocol.PHASE]  # first: the start time can then only be newer
         since = self._claim[protocol.SINCE] / 1e9
         return Claim(phase, since, self._claim[protocol.BATCH], self._claim[protocol.JOB])
+
+    def totals(self) -> Totals:
+        words = self._claim
+        return Totals(
+            words[protocol.RENDERS], words[protocol.PLUGIN_NS] / 1e9, words[protocol.AUDIO_US] / 1e6
+        )
 
     def send(self, message: bytes) -> None:
         """A worker that is dead already is noticed through its pidfd; sending to it is no error."""
@@ -129,12 +148,23 @@ class WorkerProcess:
             os.ftruncate(self._log, 0)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        self._process.kill()
+        """SIGKILL to it and to what its plugin started, and wait until it is gone."""
+        self._kill_group()
         self._process.wait()
+
+    def _kill_group(self) -> None:
+        # The worker leads a session of its own. Its number cannot have passed to others as long as it has
+        # not been waited for.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def death(self) -> str:
         """How it ended, in words; waits for the end."""
+        if self._process.returncode is None:
+            # Once it has ended, SIGKILL changes nothing about it, but reaches children that it left.
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            self._kill_group()
         code = self._process.wait()
         if code >= 0:
             return f"worker exited with status {code}"
