@@ -73,6 +73,7 @@ class Batch:
             input_stride=stride,
             outputs=self._outputs.offset,
             output_stride=stride,
+            holes=arena.holes,
         )
         self._words = self._header.array(np.int64, (protocol.HEADER_SIZE // 8,))
         self._words[:] = 0

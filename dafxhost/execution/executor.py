@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 import weakref
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +20,12 @@ from dafxhost.execution.batch import ALIGNMENT, Batch
 from dafxhost.execution.checks import check_audio, check_rate, check_settings, like
 from dafxhost.execution.failures import default_folder
 from dafxhost.execution.pool import Pool
+from dafxhost.execution.reset_proof import ResetProof
 from dafxhost.execution.stats import RenderStats, Unrepeatable
 from dafxhost.execution.stream import Stream
 from dafxhost.processor import RenderSpec
 
+PROVE_FROM = 64  # renders in a batch; fewer are not worth the seconds that the trials take
 OnError = Literal["raise", "nan"]
 
 
@@ -43,7 +47,7 @@ class Executor:
         deadline: seconds a single render may take.
         block_size: samples handed to the plugin at a time, part of the result for some plugins.
         seed: of the C library's random numbers, set before every render.
-        reset: how plugins return to their initial state, see `RenderSpec`.
+        reset: how plugins return to their initial state, see `RenderSpec`; "auto" is exact.
         failure_dir: where inputs of failed renders are saved; by default a folder "dafxhost-failures" in the
             system's temporary folder, made only when it is needed.
         verify: "spot" reads parameter values back on each processor's first renders and then 1 in 100, and
@@ -96,6 +100,8 @@ class Executor:
             memory_limit=memory_limit,
         )
         self._warned = False
+        self._proofs: dict[RenderSpec, ResetProof] = {}
+        self._proving = threading.Lock()
         # Also runs at the interpreter's exit.
         self._finalizer = weakref.finalize(self, Pool.close, self._pool)
 
@@ -181,6 +187,9 @@ class Executor:
         spec = self.spec(sample_rate, clips.shape[1])
         flat = np.ndim(settings) == 2
         rows = check_settings(self.effect, settings, (len(clips),) if flat else (len(clips), -1))
+        if rows.size // max(1, rows.shape[-1]) >= PROVE_FROM:
+            self.prove_reset(sample_rate, clips.shape[1])
+        spec = self._with_proven_reset(spec)
         pool = self._pool
         in_place = self._offset(clips)
         batch = Batch(
@@ -200,6 +209,27 @@ class Executor:
         else:
             self._copy(clips, batch)
         return batch, _Convert(audio, flat, on_error)
+
+    def prove_reset(self, sample_rate: int, channels: int = 1) -> ResetProof:
+        """Which way of resetting the plugin is used at that rate: with `reset="auto"`, the cheapest that was
+        shown to give the samples of a new instance. Tried once (some seconds), by itself before the first
+        batch of 64 renders.
+        """
+        spec = self.spec(sample_rate, channels)
+        with self._proving:
+            if spec not in self._proofs:
+                if self.reset == "auto" and self.effect.provider.cheaper_resets:
+                    self._proofs[spec] = self._pool.prove_reset(spec)
+                else:
+                    self._proofs[spec] = ResetProof("fresh" if self.reset == "auto" else self.reset)
+        return self._proofs[spec]
+
+    def _with_proven_reset(self, spec: RenderSpec) -> RenderSpec:
+        # What turned out not to be repeatable after all is not trusted again.
+        proof = self._proofs.get(spec)
+        if proof is None or proof.policy in ("fresh", spec.reset) or self.unrepeatable is not None:
+            return spec
+        return replace(spec, reset=proof.policy)
 
     def _offset(self, clips: np.ndarray) -> int | None:
         """Where the clips lie in the arena, if they do and are laid out as renders need them."""

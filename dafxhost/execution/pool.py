@@ -18,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dafxhost.effects import Effect
 from dafxhost.errors import (
     DafxhostError,
@@ -32,7 +34,8 @@ from dafxhost.execution.arena import Arena, Region
 from dafxhost.execution.batch import Batch
 from dafxhost.execution.crew import START_DEADLINE, Crew
 from dafxhost.execution.failures import save_input
-from dafxhost.execution.process import Claim, WorkerProcess
+from dafxhost.execution.process import Claim, WorkerFailedError, WorkerProcess
+from dafxhost.execution.reset_proof import TRIALS, ResetProof
 from dafxhost.execution.stats import RenderStats, Unrepeatable
 from dafxhost.execution.tickets import TicketPipe
 from dafxhost.processor import RenderSpec
@@ -40,6 +43,7 @@ from dafxhost.processor import RenderSpec
 TICK = 0.25  # s between looks at the deadlines while there is work
 ATTEMPTS = 2
 SAVED_INPUTS = 16  # a batch; a plugin that always fails must not fill the disk
+PROOF_PATIENCE = 120.0  # s
 HOPELESS = 8  # jobs of a batch that failed with none done: the rest is not tried, nor they again
 
 
@@ -133,6 +137,7 @@ class Pool:
                         "options": dict(provider.options),
                         "tolerance": provider.read_back_tolerance,
                         "verify": self.verify,
+                        "candidates": provider.cheaper_resets,
                         "spec": asdict(spec),
                     }
                 ).encode()
@@ -177,6 +182,26 @@ class Pool:
             return answer.result(START_DEADLINE)
         except OSError as error:
             raise DafxhostError(f"no worker process can be started: {error}") from error
+
+    def prove_reset(self, spec: RenderSpec) -> ResetProof:
+        """Have a worker of its own find the cheapest exact way of resetting the plugin."""
+        number, description = self.describe(spec)
+        rng = np.random.default_rng(0)
+        values = self.effect.plugin_values(rng.random((TRIALS, 2, len(self.effect.parameters))))
+        table = self.arena.region(values.nbytes)
+        table.array(np.float64, values.shape)[:] = values
+        worker = self.start_worker()
+        try:
+            place = (description.offset, description.size, table.offset, values.shape[-1])
+            worker.send(protocol.pack_prove(number, *place))
+            patience = START_DEADLINE + self._crew.load_deadline + PROOF_PATIENCE
+            answer = json.loads(worker.answer(protocol.PROVED, patience)[1:])
+            return ResetProof(**answer)
+        except WorkerFailedError as error:
+            # Whatever ails it will show, and be told in full, when something is rendered.
+            return ResetProof("fresh", reasons={"proof": str(error)})
+        finally:
+            worker.close()
 
     def stats(self) -> RenderStats:
         totals = self._crew.totals()
@@ -325,7 +350,9 @@ class Pool:
         if batch.error is not None or not batch.hopeless or batch.waiting():
             return False
         for job in sorted(batch.skipped() + list(range(batch.issued, batch.jobs))):
-            first = batch.reasons.get(job, f"not tried: the first {HOPELESS} renders of this batch all failed")
+            first = batch.reasons.get(
+                job, f"not tried: the first {HOPELESS} renders of this batch all failed"
+            )
             self._give_up(batch, job, first, "", save=job in batch.reasons)
         return batch.over
 
@@ -358,11 +385,11 @@ class Pool:
         batch.reasons[job] = reason
         self._retried += 1
         self._issue_again(batch, [job])
-        if len(batch.reasons) >= HOPELESS and not batch.hopeless and not batch.done:
-            # One bad clip is no reason to give up the others.
-            if len({failed // batch.columns for failed in batch.reasons}) >= min(2, len(batch.settings)):
-                batch.hopeless = True
-                batch.cancel()
+        clips = {failed // batch.columns for failed in batch.reasons}
+        # One bad clip is no reason to give up the others.
+        if len(batch.reasons) >= HOPELESS and len(clips) >= min(2, len(batch.settings)) and not batch.done:
+            batch.hopeless = True
+            batch.cancel()
 
     def _issue_again(self, batch: Batch, jobs: list[int]) -> None:
         batch.state[jobs] = protocol.PENDING

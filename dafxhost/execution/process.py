@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from dafxhost.execution import protocol
 from dafxhost.execution.arena import Arena, Region
@@ -26,6 +28,14 @@ _BOOT = (
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
+
+
+class WorkerFailedError(Exception):
+    """A worker gave no answer; `report` is what it said instead, if it said something."""
+
+    def __init__(self, reason: str, report: dict[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.report = report
 
 
 @dataclass
@@ -135,6 +145,30 @@ class WorkerProcess:
             return None
         except ConnectionResetError:
             return b""
+
+    def answer(self, wanted: bytes, patience: float) -> bytes:
+        """Its next message if that is `wanted`; for a worker that is not a pool's.
+
+        Raises:
+            WorkerFailedError: it died, said FAILED, or said nothing for `patience` seconds.
+        """
+        end = time.monotonic() + patience
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        poll.register(self.pidfd, select.POLLIN)
+        while True:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise WorkerFailedError(f"no answer within {patience:g} s")
+            ready = poll.poll(max(1, left * 1000))
+            if message := self.receive():
+                if message[:1] == wanted:
+                    return message
+                if message[:1] == protocol.FAILED:
+                    report = protocol.unpack_report(message)
+                    raise WorkerFailedError(report.get("text", ""), report)
+            elif ready:
+                raise WorkerFailedError(self.death())
 
     def log_tail(self) -> str:
         """The last lines that worker and plugin wrote to stdout and stderr."""

@@ -6,10 +6,10 @@ the arena; audio, plugin values and the state of each job lie there too.
 
 Messages go over a SOCK_SEQPACKET pair for each worker, one packet a message, first byte the kind.
 
-To a stream's worker:  OPEN (begin a stream), FEED (its next samples).
+To a single worker:    OPEN (begin a stream), FEED (its next samples), PROVE (find the cheapest exact reset).
 To the executor:       HELLO, LEFT (done with a batch for now), FAILED (JSON: one job, or a chunk's
                        processor, failed), UNREPEATABLE (JSON: a second render differed), RETIRING (its memory
-                       is past the limit; it ends), OPENED, FED.
+                       is past the limit; it ends), OPENED, FED, PROVED (JSON).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import struct
 from dataclasses import astuple, dataclass
 from typing import Any
 
-OPEN, FEED = b"O", b"F"
-HELLO, LEFT, FAILED, UNREPEATABLE, RETIRING, OPENED, FED = b"h", b"l", b"e", b"u", b"r", b"o", b"d"
+OPEN, FEED, PROVE = b"O", b"F", b"P"
+HELLO, LEFT, FAILED, UNREPEATABLE, RETIRING = b"h", b"l", b"e", b"u", b"r"
+OPENED, FED, PROVED = b"o", b"d", b"p"
 
 # States of a job, int32 in the batch's table.
 PENDING, DONE, BROKEN, SKIPPED = range(4)
@@ -62,6 +63,7 @@ class BatchLayout:
     input_stride: int
     outputs: int
     output_stride: int
+    holes: int  # how often the arena gave pages back; those that a worker has mapped may be gone
 
     @property
     def state(self) -> int:
@@ -72,8 +74,8 @@ class BatchLayout:
         return self.jobs * (self.parameters * 8 + 4)
 
 
-_LAYOUT = struct.Struct("=14q")
-CANCELLED = 14  # word of the header: the batch's remaining jobs are not wanted
+_LAYOUT = struct.Struct("=15q")
+CANCELLED = 15  # word of the header: the batch's remaining jobs are not wanted
 HEADER_SIZE = 8 * 16
 _FOUR = struct.Struct("=4q")
 _FIVE = struct.Struct("=5q")
@@ -94,6 +96,10 @@ def pack_open(processor: int, description: int, size: int, values: int, paramete
 
 def unpack_open(message: bytes) -> tuple[int, int, int, int, int]:
     return _FIVE.unpack_from(message, 1)
+
+
+def pack_prove(processor: int, description: int, size: int, values: int, parameters: int) -> bytes:
+    return PROVE + _FIVE.pack(processor, description, size, values, parameters)
 
 
 def pack_feed(channels: int, samples: int, inputs: int, outputs: int) -> bytes:

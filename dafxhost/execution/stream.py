@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import time
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from dafxhost.execution import protocol
 from dafxhost.execution.checks import check_audio, finite, like
 from dafxhost.execution.crew import SHORTEST_LOAD_DEADLINE, START_DEADLINE
 from dafxhost.execution.pool import Pool, not_applied, with_log
-from dafxhost.execution.process import WorkerProcess
+from dafxhost.execution.process import WorkerFailedError, WorkerProcess
 from dafxhost.processor import RenderSpec
 
 
@@ -114,24 +112,14 @@ class Stream:
         return target[:, drop:].copy()
 
     def _answer(self, worker: WorkerProcess, wanted: bytes, patience: float) -> bytes:
-        end = time.monotonic() + patience
-        poll = select.poll()
-        poll.register(worker.socket, select.POLLIN)
-        poll.register(worker.pidfd, select.POLLIN)
-        while True:
-            left = end - time.monotonic()
-            if left <= 0:
-                self._fail(worker, f"no answer within {patience:g} s")
-            ready = poll.poll(max(1, left * 1000))
-            if message := worker.receive():
-                if message[:1] == wanted:
-                    return message
-                if message[:1] == protocol.FAILED:
-                    self._refuse(worker, protocol.unpack_report(message))
-            elif ready:
-                self._fail(worker, worker.death())
+        try:
+            return worker.answer(wanted, patience)
+        except WorkerFailedError as error:
+            if error.report is None:
+                self._fail(worker, str(error))
+            self._refuse(worker, error.report)
 
-    def _refuse(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
+    def _refuse(self, worker: WorkerProcess, report: dict[str, Any]) -> NoReturn:
         effect = self._pool.effect
         if report["reason"] == "parameter":
             error: PluginError = not_applied(effect, report)
@@ -143,7 +131,7 @@ class Stream:
         self.close()
         raise error
 
-    def _fail(self, worker: WorkerProcess, reason: str) -> None:
+    def _fail(self, worker: WorkerProcess, reason: str) -> NoReturn:
         text = with_log(f"the stream through effect {self._pool.effect.name!r} broke off: {reason}", worker)
         self.close()
         raise PluginError(text)

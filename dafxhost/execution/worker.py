@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from dafxhost.execution.instance import (
     text_of,
 )
 from dafxhost.execution.protocol import BATCH, IDLE, JOB, LOADING, PHASE, RUNNING, SINCE, TICKET
+from dafxhost.execution.reset_proof import TRIALS, prove
 
 LARGEST_LOG = 1 << 20
 KEPT_PROCESSORS = 4
@@ -85,7 +87,9 @@ class Worker:
     def __init__(self, setup: dict[str, Any]) -> None:
         self._socket = socket.socket(fileno=setup["socket"])
         self.memory = mmap.mmap(setup["arena"], setup["reserve"])
-        self._can_populate = True
+        # Which pages are mapped here, a byte each; None where the kernel cannot map them on demand.
+        self._mapped: bytearray | None = bytearray(setup["reserve"] // protocol.PAGE)
+        self._holes = 0
         # Clips are mapped read-only: one clip serves many renders, and a plugin that wrote into its input
         # would spoil the others without a word.
         self._inputs = mmap.mmap(setup["arena"], setup["reserve"], prot=mmap.PROT_READ)
@@ -132,6 +136,8 @@ class Worker:
                     batch = None
                     self._end()
                     continue
+                if batch.layout.holes != self._holes and self._mapped is not None:
+                    self._holes, self._mapped = batch.layout.holes, bytearray(len(self._mapped))
             self._render(batch, job)
             if self._claim[SINCE] > self._next_look:
                 self._look_after_itself(batch)
@@ -236,12 +242,17 @@ class Worker:
 
     def _populate(self, offset: int, size: int) -> None:
         """Map the output's pages at once: a page fault for each, in the middle of the plugin, costs more."""
-        if self._can_populate:
-            start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-            try:
-                self.memory.madvise(MADV_POPULATE_WRITE, start, offset + size - start)
-            except OSError:  # Linux before 5.14
-                self._can_populate = False
+        if self._mapped is None:
+            return
+        first, last = offset // protocol.PAGE, -(-(offset + size) // protocol.PAGE)
+        if self._mapped.find(0, first, last) < 0:
+            return
+        start = first * protocol.PAGE
+        try:
+            self.memory.madvise(MADV_POPULATE_WRITE, start, offset + size - start)
+            self._mapped[first:last] = b"\1" * (last - first)
+        except OSError:  # Linux before 5.14
+            self._mapped = None
 
     def _look_after_itself(self, batch: _Batch | None) -> None:
         """Between jobs: keep the log short, and end where a plugin leaks."""
@@ -264,11 +275,10 @@ class Worker:
 
     def serve_stream(self) -> None:
         """Answer OPEN and FEED messages until the executor closes the socket."""
-        handlers = {protocol.OPEN: self._open, protocol.FEED: self._feed}
+        handlers = {protocol.OPEN: self._open, protocol.FEED: self._feed, protocol.PROVE: self._prove}
         self._send(protocol.HELLO)
         while message := self._socket.recv(protocol.LARGEST_MESSAGE):
             handlers[message[:1]](message)
-            self._next_look = 0
 
     def _open(self, message: bytes) -> None:
         key, description, size, offset, parameters = protocol.unpack_open(message)
@@ -284,6 +294,17 @@ class Worker:
         else:
             self._send(answer)
         self._end()
+
+    def _prove(self, message: bytes) -> None:
+        key, description, size, offset, parameters = protocol.unpack_open(message)
+        values = _array(self.memory, np.float64, offset, (TRIALS, 2, parameters))
+        content = self._describe(key, description, size).content
+        try:
+            proof = prove(content, content["candidates"], values, self._floating_point)
+        except Exception as error:  # noqa: BLE001  (reported in full)
+            self._report(error, 0, 0)
+        else:
+            self._send(protocol.PROVED + json.dumps(asdict(proof)).encode())
 
     def _feed(self, message: bytes) -> None:
         channels, samples, inputs, outputs = protocol.unpack_feed(message)
@@ -305,7 +326,7 @@ class Worker:
         self._end()
 
 
-def _array(memory: mmap.mmap, dtype: Any, offset: int, shape: tuple[int, int] | tuple[int]) -> np.ndarray:
+def _array(memory: mmap.mmap, dtype: Any, offset: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.ndarray(shape, dtype, memory, offset)
 
 
