@@ -130,6 +130,10 @@ class Arena:
         """Bytes of the arena, without keeping any region alive."""
         return memoryview(self._map)[offset : offset + size]
 
+    def keep_pages(self) -> None:
+        """Give no pages back to the system from now on: a device may have locked them."""
+        self._keep = self.reserve
+
     def close(self) -> None:
         """Close the file. Regions that are still referred to stay valid."""
         if self.fd >= 0:

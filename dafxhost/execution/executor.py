@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -10,20 +11,23 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from dafxhost.effects import Effect
 from dafxhost.errors import JobFailure, RenderError, RepeatabilityWarning, ShapeError, UsageError
 from dafxhost.execution.batch import ALIGNMENT, Batch
-from dafxhost.execution.checks import check_audio, check_rate, check_settings, like
+from dafxhost.execution.checks import check_audio, check_rate, check_settings, is_cuda, like, to_numpy
 from dafxhost.execution.failures import default_folder
 from dafxhost.execution.pool import Pool
 from dafxhost.execution.reset_proof import ResetProof
 from dafxhost.execution.stats import RenderStats, Unrepeatable
 from dafxhost.execution.stream import Stream
 from dafxhost.processor import RenderSpec
+
+if TYPE_CHECKING:
+    from dafxhost.execution.pinning import PinnedMemory
 
 PROVE_FROM = 64  # renders in a batch; fewer are not worth the seconds that the trials take
 OnError = Literal["raise", "nan"]
@@ -100,6 +104,7 @@ class Executor:
             memory_limit=memory_limit,
         )
         self._warned = False
+        self._pinned: PinnedMemory | None = None
         self._proofs: dict[RenderSpec, ResetProof] = {}
         self._proving = threading.Lock()
         # Also runs at the interpreter's exit.
@@ -183,7 +188,8 @@ class Executor:
     def _start(self, audio: Any, settings: Any, sample_rate: int, on_error: str) -> tuple[Batch, _Convert]:
         if on_error not in ("raise", "nan"):
             raise UsageError(f"on_error is {on_error!r}; it is 'raise' or 'nan'")
-        clips = check_audio(audio, "B, C, T")
+        pinned = self._pinned_memory() if is_cuda(audio) else None
+        clips = check_audio(audio, "B, C, T", pinned.fetch if pinned else to_numpy)
         spec = self.spec(sample_rate, clips.shape[1])
         flat = np.ndim(settings) == 2
         rows = check_settings(self.effect, settings, (len(clips),) if flat else (len(clips), -1))
@@ -208,7 +214,14 @@ class Executor:
             pool.release(batch, batch.jobs)
         else:
             self._copy(clips, batch)
-        return batch, _Convert(audio, flat, on_error)
+        return batch, _Convert(audio, flat, on_error, pinned)
+
+    def _pinned_memory(self) -> PinnedMemory:
+        if self._pinned is None:
+            from dafxhost.execution.pinning import PinnedMemory  # whoever has a CUDA tensor has torch
+
+            self._pinned = PinnedMemory(self._pool.arena, sys.modules["torch"])
+        return self._pinned
 
     def prove_reset(self, sample_rate: int, channels: int = 1) -> ResetProof:
         """Which way of resetting the plugin is used at that rate: with `reset="auto"`, the cheapest that was
@@ -294,13 +307,17 @@ class Executor:
 class _Convert:
     """From the pool's result to what the caller gets."""
 
-    def __init__(self, audio: Any, flat: bool, on_error: str) -> None:
+    def __init__(self, audio: Any, flat: bool, on_error: str, pinned: PinnedMemory | None) -> None:
         self._like = audio[:0]  # remembers kind and device without the samples
-        self._flat, self._on_error = flat, on_error
+        self._flat, self._on_error, self._pinned = flat, on_error, pinned
 
     def __call__(self, result: np.ndarray, failures: list[JobFailure]) -> Any:
         total = result.shape[0] * result.shape[1]
-        converted = like(result[:, 0] if self._flat else result, self._like)
+        result = result[:, 0] if self._flat else result
+        if self._pinned is not None:
+            converted = self._pinned.send(result, self._like.device)
+        else:
+            converted = like(result, self._like)
         if failures and self._on_error == "raise":
             raise RenderError(failures, total, partial=converted)
         return converted

@@ -212,6 +212,7 @@ class Pool:
             renders=totals.renders,
             audio_seconds=totals.audio_seconds,
             plugin_seconds=totals.plugin_seconds,
+            cpu_seconds=totals.cpu_seconds,
             wall_seconds=wall,
             retried=self._retried,
             replaced=self._crew.replaced,

@@ -13,6 +13,7 @@ class RenderStats:
         renders: finished renders, failed ones not counted.
         audio_seconds: length of all rendered audio (s).
         plugin_seconds: time inside the plugins, summed over workers (s).
+        cpu_seconds: processor time of the workers in all, plugins and the rest, summed (s).
         wall_seconds: time during which there was something to render (s).
         retried: jobs that were tried a second time.
         replaced: workers that died or were killed.
@@ -23,6 +24,7 @@ class RenderStats:
     renders: int = 0
     audio_seconds: float = 0.0
     plugin_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     retried: int = 0
     replaced: int = 0
