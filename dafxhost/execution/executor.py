@@ -29,7 +29,7 @@ from dafxhost.processor import RenderSpec
 if TYPE_CHECKING:
     from dafxhost.execution.pinning import PinnedMemory
 
-PROVE_FROM = 64  # renders in a batch; fewer are not worth the seconds that the trials take
+PROVE_FROM = 64  # renders; fewer are not worth the seconds that the trials take
 OnError = Literal["raise", "nan"]
 
 
@@ -106,6 +106,7 @@ class Executor:
         self._warned = False
         self._pinned: PinnedMemory | None = None
         self._proofs: dict[RenderSpec, ResetProof] = {}
+        self._submitted: dict[RenderSpec, int] = {}
         self._proving = threading.Lock()
         # Also runs at the interpreter's exit.
         self._finalizer = weakref.finalize(self, Pool.close, self._pool)
@@ -193,7 +194,9 @@ class Executor:
         spec = self.spec(sample_rate, clips.shape[1])
         flat = np.ndim(settings) == 2
         rows = check_settings(self.effect, settings, (len(clips),) if flat else (len(clips), -1))
-        if rows.size // max(1, rows.shape[-1]) >= PROVE_FROM:
+        with self._proving:
+            self._submitted[spec] = self._submitted.get(spec, 0) + int(np.prod(rows.shape[:-1]))
+        if self._submitted[spec] >= PROVE_FROM:
             self.prove_reset(sample_rate, clips.shape[1])
         spec = self._with_proven_reset(spec)
         pool = self._pool
@@ -225,8 +228,8 @@ class Executor:
 
     def prove_reset(self, sample_rate: int, channels: int = 1) -> ResetProof:
         """Which way of resetting the plugin is used at that rate: with `reset="auto"`, the cheapest that was
-        shown to give the samples of a new instance. Tried once (some seconds), by itself before the first
-        batch of 64 renders.
+        shown to give the samples of a new instance. Tried once (some seconds), by itself before the 64th
+        render.
         """
         spec = self.spec(sample_rate, channels)
         with self._proving:
