@@ -239,14 +239,15 @@ class Joblib(Layout):
 class Pipes(Layout):
     """One process for every item of the batch, pickled arrays through pipes both ways.
 
-    The layout of DeepAFx-ST (Steinmetz et al. 2022, deepafx_st/processors/spsa), made more generous: it loads
-    its plugin once, gets a clip once for all of its settings, and is started by fork from a small process.
+    The layout of DeepAFx-ST (Steinmetz et al. 2022, deepafx_st/processors/spsa), made more generous: a clip
+    is sent once for all of its settings.
     """
 
     name = "pipes"
+    method = "fork"
 
     def start(self) -> None:
-        context = multiprocessing.get_context("fork")
+        context: Any = multiprocessing.get_context(self.method)
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         for _ in range(self.items):
@@ -278,6 +279,13 @@ class Pipes(Layout):
             pipe.close()
 
 
+class PipesSpawn(Pipes):
+    """The same, started as macOS and Windows start processes, and as is safe beside threads."""
+
+    name = "pipes, spawn"
+    method = "spawn"
+
+
 def _serve_pipe(pipe: Connection, key: str) -> None:
     own = renderer(key)
     pipe.send(os.getpid())
@@ -286,6 +294,6 @@ def _serve_pipe(pipe: Connection, key: str) -> None:
 
 
 LAYOUTS: dict[str, type[Layout]] = {
-    kind.name: kind for kind in (Alone, Ours, OursNoCopy, Loop, Threads, Pool, Joblib, Pipes)
+    kind.name: kind for kind in (Alone, Ours, OursNoCopy, Loop, Threads, Pool, Joblib, Pipes, PipesSpawn)
 }
 RIVALS = tuple(kind.name for kind in (Loop, Threads, Pool, Joblib, Pipes))

@@ -33,7 +33,7 @@ from page_tables import SECTIONS
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 STEPS: dict[str, list[str]] = {
-    "throughput": ["throughput.py", "--overhead"],
+    "throughput": ["throughput.py", "--overhead", "--startup"],
     "throughput_8": ["throughput.py", "--settings", "8", "--batch", "16", "--turns", "5"],
     "scaling": ["scaling.py"],
     "gradients": ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "bench_gradients.py")],

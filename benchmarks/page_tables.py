@@ -32,6 +32,11 @@ def middle(value: Mapping[str, float | None] | None, digits: int = 1) -> str:
     return "–" if not value or value["median"] is None else f"{value['median']:.{digits}f}"
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """Without the sign of what is nothing when rounded."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
 def number(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
@@ -65,7 +70,7 @@ def machine(results: Results, plots: Path) -> str:
 
 def _throughput(report: Mapping[str, Any]) -> list[str]:
     head = ["", "plugin ms", "renders/s", "share of ideal", "no copy", "as workers saw it"]
-    head += [f"× {name}" for name in RIVALS] + ["× pipes with start"]
+    head += [f"× {name}" for name in RIVALS]
     body, notes = [], []
     for r in report["rows"]:
         mark = "*" if r["remark"] else ""
@@ -78,7 +83,6 @@ def _throughput(report: Mapping[str, Any]) -> list[str]:
                 middle(r["share_of_ideal_no_copy"], 2),
                 middle(r["share_seen_by_workers"], 2),
                 *[middle(r["times"].get(name)) for name in RIVALS],
-                number(r["times_with_start"].get("pipes"), 1),
             ]
         )
         if r["remark"]:
@@ -124,7 +128,6 @@ def aims(results: Results, plots: Path) -> str:
         aim = SHARE_LONG if ms >= 1.8 else SHARE_SHORT if ms >= 0.27 else None
         share = r["share_of_ideal"]["median"]
         pipes = r["times"].get("pipes", {}).get("median")
-        started = r["times_with_start"].get("pipes")
         body.append(
             [
                 r["name"],
@@ -132,11 +135,19 @@ def aims(results: Results, plots: Path) -> str:
                 "–" if aim is None else verdict(share, aim),
                 "–" if aim is None else verdict(r["share_of_ideal_no_copy"]["median"], aim),
                 "–" if pipes is None else verdict(pipes, TIMES_PIPES),
-                "–" if started is None or pipes is None else verdict(started, pipes),
             ]
         )
-    head = ["", "plugin ms", "share of ideal", "no copy", "× pipes", "more with start-up"]
-    return rows(head, body)
+    text = rows(["", "plugin ms", "share of ideal", "no copy", "× pipes"], body)
+    started = results["throughput"].get("startup")
+    without = [r for r in results["throughput"]["rows"] if started and r["effect"] == started["effect"]]
+    if started and without:
+        aim = without[0]["times"]["pipes"]["median"]
+        forked, spawned = (started["times"][name]["median"] for name in ("pipes", "pipes, spawn"))
+        text += (
+            f"\n\nWith start-up, {started['effect']}, × pipes: {verdict(forked, aim)} where they are forked, "
+            f"{verdict(spawned, aim)} where they are spawned."
+        )
+    return text
 
 
 def verdict(value: float, aim: float) -> str:
@@ -154,6 +165,19 @@ def overhead(results: Results, plots: Path) -> str:
         for c in cases
     ]
     return rows(["µs a job of 64 samples", *names], body)
+
+
+def startup(results: Results, plots: Path) -> str:
+    found = results.get("throughput", {}).get("startup")
+    if not found:
+        return NOT_YET
+    names = list(found["seconds"])
+    body = [
+        ["seconds", *[spread(found["seconds"][name]) for name in names]],
+        ["times the executor's", *[middle(found["times"][name], 2) for name in names]],
+    ]
+    what = f"{found['effect']}, {found['clips']} clips of {found['clip_seconds']:g} s"
+    return rows([what, *names], body)
 
 
 def workers(results: Results, plots: Path) -> str:
@@ -211,7 +235,7 @@ def soak(results: Results, plots: Path) -> str:
                 cells.append("–")
             else:
                 grows = "" if s["flat"] else " **grows**"
-                cells.append(f"{s['slope']:.2f} ± {s['error']:.2f}{grows}")
+                cells.append(f"{signed(s['slope'])} ± {s['error']:.2f}{grows}")
         last = kinds["anonymous"]["last"]
         body.append([name, number(last / 1024, 1), *cells])
     effects = ", ".join(f"{name} {n:,}" for name, n in report["effects"].items())
@@ -228,6 +252,7 @@ SECTIONS: dict[str, Callable[[Results, Path], str]] = {
     "aims": aims,
     "throughput": throughput,
     "overhead": overhead,
+    "startup": startup,
     "workers": workers,
     "scaling": scaling,
     "gradients": gradients,

@@ -75,8 +75,7 @@ def fit(renders: Sequence[float], values: Sequence[float]) -> Slope:
         return Slope(slope, 0.0)
     r = max(0.0, float(residual[1:] @ residual[:-1]) / power)
     counted = max(4.0, len(x) * (1.0 - r) / (1.0 + r))
-    variance = power / (len(x) - 2) * len(x) / counted
-    return Slope(slope, math.sqrt(variance / float(centred @ centred)))
+    return Slope(slope, math.sqrt(power / (counted - 2.0) / float(centred @ centred)))
 
 
 def arenas() -> float:

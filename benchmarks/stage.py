@@ -5,6 +5,7 @@ floating-point mode, and none pays for the transport between the benchmark and t
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -37,6 +38,9 @@ WARM = 0.5  # s; a batch that takes longer needs none before it to warm the cach
 class Stage:
     """One layout of one effect with its batch.
 
+    Args:
+        items, allocator: see `Layout`. preload: modules that its process imports before the time starts.
+
     Raises:
         ForbiddenError: the effect's host does not allow the layout.
     """
@@ -52,6 +56,7 @@ class Stage:
         workers: int,
         items: int | None = None,
         allocator: str = "worker",
+        preload: tuple[str, ...] = (),
     ) -> None:
         ours, theirs = socket.socketpair()
         setup: dict[str, Any] = {"path": [str(Path(__file__).parent), *(p or os.getcwd() for p in sys.path)]}
@@ -73,7 +78,7 @@ class Stage:
         }
         try:
             #: Seconds from nothing to the first batch's result, and the SHA-256 of its samples.
-            self.first, self.digest = self._ask(("start", layout, effect, audio, settings, options))
+            self.first, self.digest = self._ask(("start", layout, effect, audio, settings, options, preload))
         except BaseException:
             self._end()
             raise
@@ -142,11 +147,18 @@ class _Served:
     layout: Layout | None = None
 
     def start(
-        self, name: str, effect: Effect, audio: np.ndarray, settings: np.ndarray, options: dict[str, Any]
+        self,
+        name: str,
+        effect: Effect,
+        audio: np.ndarray,
+        settings: np.ndarray,
+        options: dict[str, Any],
+        preload: tuple[str, ...],
     ) -> tuple[float, str]:
         self.audio, self.settings = audio, settings
-        if name == "joblib":  # imports of the parent are nobody's start-up time
-            import joblib  # noqa: F401
+        # Imports of the parent are nobody's start-up time.
+        for module in (*preload, *(("joblib",) if name == "joblib" else ())):
+            importlib.import_module(module)
         began = time.perf_counter()
         layout = LAYOUTS[name](effect, **options)
         layout.start()

@@ -31,6 +31,7 @@ LAB = {f"lab {m:g} ms": m for m in LAB_MILLISECONDS}
 AIM = 0.10  # by which a lab effect may miss its milliseconds
 # A batch for what a job costs beside its plugin: clips of 64 samples, settings a clip.
 SHORT = ((1024, 1), (128, 8))
+STARTED = ("executor", "loop", "mp.Pool", "joblib", "pipes", "pipes, spawn")
 
 
 def open_stages(
@@ -92,7 +93,6 @@ def compare(
         ideal = [plugin / cores() for plugin in alone]
         ours = walls["executor"]
         inside = [plugin / cores() for _, plugin in seen["executor"]]
-        first = stages["executor"].first
         return {
             "effect": effect.name,
             "provider": effect.provider.name,
@@ -106,8 +106,6 @@ def compare(
             "share_of_ideal_no_copy": ratios(ideal, walls["executor, no copy"]),
             "share_seen_by_workers": ratios(inside, ours),
             "times": {name: ratios(walls[name], ours) for name in layouts if name in walls},
-            "first_batch_seconds": {name: stage.first for name, stage in stages.items()},
-            "times_with_start": {n: stages[n].first / first for n in layouts if n in stages},
             "identical": {n: s.digest == stages["executor"].digest for n, s in stages.items()},
             "left_out": left_out,
             "turns": len(alone),
@@ -150,6 +148,36 @@ def overhead(layouts: tuple[str, ...] = RIVALS, turns: int = 7) -> list[dict[str
     return rows
 
 
+def startup(
+    effect: Effect,
+    clips: int = 32,
+    seconds: float = 5.0,
+    turns: int = 3,
+    preload: tuple[str, ...] = ("torch",),
+) -> dict[str, Any]:
+    """Seconds from nothing to the first batch's result, in a process that has torch loaded, as training has.
+
+    Every turn starts each layout anew; `times` are the ratios to the executor's in the same turn.
+    """
+    audio = noise(clips, seconds)
+    settings = random_settings(clips, 1, len(effect.parameters))
+
+    def first(name: str) -> float:
+        stage = Stage(name, effect, audio, settings, RATE, workers=cores(), preload=preload)
+        stage.close()
+        return stage.first
+
+    seen = in_turn({name: functools.partial(first, name) for name in STARTED}, turns)
+    return {
+        "effect": effect.name,
+        "clips": clips,
+        "clip_seconds": seconds,
+        "preload": preload,
+        "seconds": {name: summary(values) for name, values in seen.items()},
+        "times": {name: ratios(values, seen["executor"]) for name, values in seen.items()},
+    }
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {
         "machine": machine(),
@@ -187,7 +215,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.overhead:
         say("throughput: overhead per job")
         report["overhead"] = overhead(tuple(options.layouts), options.turns)
+    if options.startup:
+        say("throughput: start-up")
+        report["startup"] = startup(_startup_effect())
     return report
+
+
+def _startup_effect() -> Effect:
+    """The effect the project is measured by, or ours where it is not installed."""
+    try:
+        return real("mda-combo (LV2)")
+    except DafxhostError:
+        return lab(passes=18.0)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -214,6 +253,12 @@ def table(report: dict[str, Any]) -> str:
             f"microseconds a job of 64 samples, {r['clips']} x {r['settings']}: "
             + ", ".join(f"{name} {us:.1f}" for name, us in micro.items())
         )
+    if "startup" in report:
+        seconds = report["startup"]["seconds"]
+        lines.append(
+            "seconds to the first batch, torch loaded: "
+            + ", ".join(f"{name} {s['median']:.2f}" for name, s in seconds.items())
+        )
     return "\n".join(lines)
 
 
@@ -238,6 +283,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--turn-seconds", type=float, default=0.25, help="least time of a layout in a round")
     parser.add_argument("--allocator", choices=["worker", "default"], default="worker", help="of the rivals")
     parser.add_argument("--overhead", action="store_true", help="measure what a job costs, too")
+    parser.add_argument("--startup", action="store_true", help="measure start-up, too")
     parser.add_argument("--json", type=Path, help="write the results there")
     return parser.parse_args(given)
 
