@@ -39,7 +39,7 @@ def random_settings(clips: int, columns: int, parameters: int) -> np.ndarray:
     return np.random.default_rng(1).random((clips, columns, parameters))
 
 
-def busy_cores(seconds: float = 2.0) -> float:
+def busy_cores(seconds: float = 1.0) -> float:
     """Cores that anything is using now, this process idle."""
     return psutil.cpu_percent(seconds) / 100.0 * (psutil.cpu_count() or 1)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from layouts import LAYOUTS, ForbiddenError, Layout
+from measure import say
 
 from dafxhost.effects import Effect
 
@@ -32,6 +33,7 @@ _BOOT = (
 )
 PATIENCE = 20.0  # s for a layout to end by itself
 LONGEST = 300.0  # s for one answer; a rival hangs for ever where a plugin dies
+LOG_TAIL = 2000
 WARM = 0.5  # s; a batch that takes longer needs none before it to warm the caches
 
 
@@ -61,8 +63,13 @@ class Stage:
         ours, theirs = socket.socketpair()
         setup: dict[str, Any] = {"path": [str(Path(__file__).parent), *(p or os.getcwd() for p in sys.path)]}
         setup["socket"] = theirs.fileno()
+        # As the executor's workers write: some plugins print at every render, and a terminal is slow.
+        self._log = os.memfd_create("dafxhost-stage-log", os.MFD_CLOEXEC)
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, json.dumps(setup)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
             pass_fds=(theirs.fileno(),),
             env={**os.environ, **ONE_THREAD},
             start_new_session=True,
@@ -106,12 +113,22 @@ class Stage:
             good, answer = self._pipe.recv()
         except (EOFError, ConnectionError) as error:
             code = self._process.wait(PATIENCE)
-            raise RuntimeError(f"the process of the layout ended with status {code}") from error
+            text = f"the process of the layout ended with status {code}; it wrote: {self._tail()}"
+            raise RuntimeError(text) from error
         if not good:
+            if not isinstance(answer, ForbiddenError):
+                say(f"the layout's process wrote: {self._tail()}")
             raise answer
         return answer
 
+    def _tail(self) -> str:
+        """The last that layout and plugins wrote to stdout and stderr."""
+        size = os.fstat(self._log).st_size
+        return os.pread(self._log, LOG_TAIL, max(0, size - LOG_TAIL)).decode("utf-8", "replace")
+
     def _end(self, patience: float = PATIENCE) -> None:
+        if self._log < 0:
+            return  # ended before
         self._pipe.close()
         try:
             self._process.wait(patience)
@@ -119,6 +136,8 @@ class Stage:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        os.close(self._log)
+        self._log = -1
 
 
 def serve(descriptor: int) -> None:
