@@ -136,6 +136,8 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--plots", type=Path, default=plots.FOLDER)
     o = parser.parse_args(given)
     status = 0
+    before = o.page.read_text(encoding="utf-8")
+    written(before, {}, o.plots)  # a page that lacks a section is told before, not after the measurements
     if o.run:
         busy = busy_cores(3.0)
         if busy > CALM * cores() and not o.anyway:
@@ -149,7 +151,6 @@ def main(given: list[str] | None = None) -> int:
     results = load(o.results)
     if not o.check:
         draw(results, o.plots)
-    before = o.page.read_text(encoding="utf-8")
     after = written(before, results, o.plots)
     if o.check:
         if after != before:
