@@ -43,15 +43,24 @@ class Layout(ABC):
         effect: what to render. sample_rate: Hz. channels: of the clips.
         workers: processes or threads. items: clips of a batch, for the layout that has a process for each.
         allocator: "worker" for dafxhost's settings, "default" for glibc's.
+        reset: how a plugin returns to its initial state, see `RenderSpec`.
     """
 
     name = ""
 
     def __init__(
-        self, effect: Effect, *, sample_rate: int, channels: int, workers: int, items: int, allocator: str
+        self,
+        effect: Effect,
+        *,
+        sample_rate: int,
+        channels: int,
+        workers: int,
+        items: int,
+        allocator: str,
+        reset: str,
     ) -> None:
         self.effect, self.sample_rate, self.workers, self.items = effect, sample_rate, workers, items
-        self.spec = RenderSpec(sample_rate, channels)
+        self.spec = RenderSpec(sample_rate, channels, reset=reset)
         self.same_allocator = allocator == "worker"
         if self.same_allocator:
             set_allocator()  # of the process that hands out, too
@@ -62,6 +71,10 @@ class Layout(ABC):
     @abstractmethod
     def render(self, audio: np.ndarray, settings: np.ndarray) -> np.ndarray:
         """Clips `[B, C, T]` float32 and settings `[B, K, P]` on 0..1 -> `[B, K, C, T]`."""
+
+    def policy(self) -> str:
+        """The reset policy that is used from now on."""
+        return self.spec.reset
 
     def plugin_seconds(self) -> float:
         """Seconds inside the plugin so far, summed over workers; NaN where nobody counts them."""
@@ -95,12 +108,15 @@ class Ours(Layout):
     name = "executor"
 
     def start(self) -> None:
-        self._executor = Executor(self.effect, workers=self.workers)
+        self._executor = Executor(self.effect, workers=self.workers, reset=self.spec.reset)
         if self._executor.spec(self.sample_rate, self.spec.channels) != self.spec:
             raise RuntimeError("the executor renders by another specification than the rivals")
 
     def render(self, audio: np.ndarray, settings: np.ndarray) -> np.ndarray:
         return self._executor.render(audio, settings, self.sample_rate)
+
+    def policy(self) -> str:
+        return self._executor.prove_reset(self.sample_rate, self.spec.channels).policy
 
     def plugin_seconds(self) -> float:
         return self._executor.stats.plugin_seconds

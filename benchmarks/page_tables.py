@@ -87,6 +87,8 @@ def _throughput(report: Mapping[str, Any]) -> list[str]:
         )
         if r["remark"]:
             notes.append(f"\\* {r['name']}: {r['remark']}.")
+        if r["reset"] != "fresh":
+            notes.append(f"{r['name']}: proven reset {r['reset']!r} on all sides.")
         notes += [f"{r['name']}, {name}: {why}." for name, why in r["left_out"].items()]
     notes += [f"{name} left out: {why}" for name, why in report["missing"].items()]
     what = f"{report['clips']} clips of {report['seconds']:g} s at {report['sample_rate']} Hz"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dafxhost.execution.worker import FloatingPoint
+from dafxhost.execution.instance import FloatingPoint
 from dafxhost.processor import RenderSpec
 
 # What dafxhost/execution/worker.py sets, for the reasons given there.

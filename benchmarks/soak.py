@@ -175,6 +175,7 @@ def soak(names: Sequence[str], renders: int, seconds: float, clips: int, columns
         "effects": {name: s.renders for name, s in stats.items()},
         "replaced": sum(s.replaced for s in stats.values()),
         "retried": sum(s.retried for s in stats.values()),
+        "recycled": sum(s.recycled for s in stats.values()),
         "workers": max(s.workers for s in stats.values()),
         "samples": batch,
     }
@@ -222,8 +223,11 @@ def faults(report: dict[str, Any]) -> list[str]:
         for name, kinds in report["slopes"].items()
         if any(math.isnan(s["slope"]) for s in kinds.values())
     ]
-    if report["replaced"] or report["retried"]:
-        wrong.append(f"{report['replaced']} workers were replaced and {report['retried']} renders retried")
+    if report["replaced"] or report["retried"] or report["recycled"]:
+        wrong.append(
+            f"{report['replaced']} workers were replaced, {report['recycled']} ended for their memory, "
+            f"{report['retried']} renders tried again"
+        )
     return wrong
 
 

@@ -41,7 +41,8 @@ class Stage:
     """One layout of one effect with its batch.
 
     Args:
-        items, allocator: see `Layout`. preload: modules that its process imports before the time starts.
+        items, allocator, reset: see `Layout`.
+        preload: modules that its process imports before the time starts.
 
     Raises:
         ForbiddenError: the effect's host does not allow the layout.
@@ -58,6 +59,7 @@ class Stage:
         workers: int,
         items: int | None = None,
         allocator: str = "worker",
+        reset: str = "auto",
         preload: tuple[str, ...] = (),
     ) -> None:
         ours, theirs = socket.socketpair()
@@ -82,6 +84,7 @@ class Stage:
             "workers": workers,
             "items": len(audio) if items is None else items,
             "allocator": allocator,
+            "reset": reset,
         }
         try:
             #: Seconds from nothing to the first batch's result, and the SHA-256 of its samples.
@@ -93,6 +96,10 @@ class Stage:
     def turn(self, seconds: float) -> tuple[float, float]:
         """Wall and plugin seconds of one batch: means over as many batches as fit into the time given."""
         return self._ask(("turn", seconds))
+
+    def policy(self) -> str:
+        """The reset policy that the layout settles on; an executor may take seconds to prove one."""
+        return self._ask(("policy",))
 
     def close(self) -> None:
         """End the layout. Raises what went wrong with it."""
@@ -199,6 +206,10 @@ class _Served:
             layout.render(self.audio, self.settings)
         wall = time.perf_counter() - began
         return wall / batches, (layout.plugin_seconds() - plugin) / batches
+
+    def policy(self) -> str:
+        assert self.layout is not None
+        return self.layout.policy()
 
     def close(self) -> None:
         if self.layout is not None:

@@ -34,6 +34,7 @@ from layouts import LAYOUTS, NO_THREADS, ForbiddenError
 from stage import Stage
 
 from lab_effects import lab_effect
+from reset_effects import slow_effect
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -107,6 +108,32 @@ def test_a_real_plugin_gives_the_same_samples() -> None:
     assert all(row["identical"].values())
     assert set(row["times"]) == {"threads", "pipes"}
     assert row["left_out"] == {}
+
+
+def test_all_sides_reset_as_the_executor_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    effect = slow_effect()  # a new instance takes 10 ms, and a reset of it is exact
+    asked: dict[str, str] = {}
+
+    class Noted(Stage):
+        def __init__(self, layout: str, *batch: Any, reset: str = "auto", **options: Any) -> None:
+            asked[layout] = reset
+            super().__init__(layout, *batch, reset=reset, **options)
+
+    monkeypatch.setattr(throughput, "Stage", Noted)
+    row = throughput.compare(effect, 2, 1, 0.05, layouts=("loop", "pipes"), turns=1, turn_seconds=0.01)
+    assert row["reset"] == "reset"
+    assert set(asked.values()) == {"reset"}
+    assert {"alone", "executor", "loop", "pipes"} <= set(asked)
+    assert all(row["identical"].values())
+
+
+def test_the_reset_reaches_the_plugin() -> None:
+    digests = set()
+    for reset in ("fresh", "reset"):
+        stage = small_stage("loop", slow_effect(leak="delay"), reset=reset)
+        stage.close()
+        digests.add(stage.digest)
+    assert len(digests) == 2  # the state that this one's reset leaves behind is heard
 
 
 @pytest.mark.parametrize("provider", NO_THREADS)
@@ -348,6 +375,7 @@ def results() -> dict[str, Any]:
     row = {
         "name": "lab 2 ms",
         "effect": "lab 2 ms",
+        "reset": "state",
         "remark": "it drifted",
         "plugin_ms": three(2.0),
         "renders_per_second": {"executor": 900.0, "ideal": 1000.0},
@@ -388,6 +416,7 @@ def test_the_page_is_made_from_results_and_keeps_what_is_written_by_hand(tmp_pat
     table = section(text, "throughput")
     for part in (
         "0.90 (0.89 to 0.91)",
+        "proven reset 'state'",
         "it drifted",
         "they are forbidden",
         "it is not installed",
