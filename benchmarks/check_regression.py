@@ -7,8 +7,8 @@ Only ratios of times taken in turn in one process are compared: seconds differ b
 a ratio is the least of several turns, since a neighbour on a CI machine can only make a time longer. The
 bound is 0.75 of the baseline: a lost third is found, a lost tenth is not; tenths are for the page of results,
 taken on a calm machine. The baseline keeps by how much its own three measurements differed (`spread`, least
-over largest), which is how near to the bound chance may come. A ratio that fails is measured again before
-it counts.
+over largest), which is how near to the bound chance may come; where that is below the bound, none is written.
+A ratio that fails is measured again before it counts.
 
 While others use the machine's cores none of this holds (with both cores taken, ratios moved between 0.66 and
 1.37 of each other), so the check waits for calm, and after a minute without it says so and passes.
@@ -164,9 +164,18 @@ def main(given: list[str] | None = None) -> int:
         return 0
     if options.write:
         report = baseline_report([measure() for _ in range(3)])
+        apart = [name for name, spread in report["spread"].items() if spread < BOUND]
+        if apart and not options.anyway:
+            print(
+                f"check_regression.py: nothing written: too far apart in three measurements: {', '.join(apart)}"
+            )
+            return 1
         save(options.baseline, report)
         print(table(report["ratios"], report["ratios"]))
         return 0
+    if not options.baseline.exists():
+        print(f"check_regression.py: there is no {options.baseline}; make it with --write on a calm machine")
+        return 1
     baseline = json.loads(options.baseline.read_text())["ratios"]
     now = measure()
     if worse(now, baseline):
