@@ -1,0 +1,380 @@
+"""The fault table: what a plugin may do wrong, by which host, and what has to come of it.
+
+Shared by tests/test_fault_table.py, which asserts it, and benchmarks/fault_table.py, which prints it, so that
+both mean the same by "survived". Run as a script it is the parent process of the `ENDINGS`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from dafxhost import Executor
+from dafxhost.effects import Effect
+from dafxhost.errors import JobFailure
+from dafxhost.execution.stats import RenderStats
+from dafxhost_effects.files import from_location
+from lab_effects import faulty_effect
+
+HOSTS = ("python", "pedalboard", "dawdreamer")
+NATIVE = ("python", "pedalboard")  # for what does not depend on the host of a VST3
+RATE, DEADLINE = 24000, 0.7
+CLIPS, COLUMNS, GUILTY = 4, 3, (2, 1)
+MARK = "DAFXHOST_LAB_MARK"  # in the environment of all processes that a test starts
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault.
+
+    Attributes:
+        fault: value of the effect's parameter "fault".
+        title: what the plugin does.
+        reason: pattern of the reason in the report; "" where the render comes out and there is none.
+        samples: where it comes out, "same" as from a plugin that behaves, or "other"; "same or none" where
+            it may be reported instead.
+        hosts: by which it is tried.
+        pause: seconds after the batch in which the fault shows.
+    """
+
+    fault: str
+    title: str
+    reason: str = ""
+    samples: str = "same"
+    hosts: tuple[str, ...] = HOSTS
+    pause: float = 0.0
+
+
+LATE = rf"no answer within {DEADLINE:g} s"
+FAILING = (
+    Row("segfault", "reads address 8", r"worker died of signal 11 \(SIGSEGV\)"),
+    Row("abort", "calls abort()", r"worker died of signal 6 \(SIGABRT\)"),
+    Row("throw", "throws an exception", r"raised \w+: the lab threw this"),
+    Row("stack", "recurses without end", r"worker died of signal 11 \(SIGSEGV\)|raised RecursionError"),
+    Row("_exit", "calls _exit(3)", r"worker exited with status 3"),
+    Row("exit", "calls exit(3)", r"worker exited with status 3|raised SystemExit: 3"),
+    Row(
+        "interrupt",
+        "raises KeyboardInterrupt",
+        r"worker exited with status|KeyboardInterrupt",
+        hosts=("python",),
+    ),
+    Row("loop", "loops for ever", LATE),
+    Row("sleep", "sleeps past the deadline", LATE),
+    Row("nan", "returns a NaN", r"returned NaN/Inf"),
+    Row("inf", "returns an infinity", r"returned NaN/Inf"),
+    Row("long", "returns a sample too many", r"raised ValueError: could not broadcast", hosts=("python",)),
+    Row("short", "returns a sample too few", r"raised ValueError: could not broadcast", hosts=("python",)),
+    Row("unwritten", "leaves half of its output unwritten", r"NaN|unwritten|not written", hosts=("python",)),
+    Row("refused", "does not take a parameter's value", r"'gain'.*0\.125", hosts=("python",)),
+    Row("self-change", "changes a parameter while it runs", r"'gain'.*0\.125", hosts=("python",)),
+)
+KEPT = (
+    Row("huge", "returns 1e30, which is finite", samples="other", hosts=NATIVE),
+    Row("noise", "returns something else every time", samples="other", hosts=NATIVE),
+    # Hosts keep a copy of a VST3's values of their own and learn of the change in a message loop, which
+    # neither of them runs here.
+    Row("self-change", "changes a parameter while it runs", samples="other", hosts=HOSTS[1:]),
+    Row("leak", "leaks 10 MB", hosts=NATIVE),
+    Row("flood", "writes 40,000 lines to stdout and stderr", hosts=NATIVE),
+    Row("thread", "leaves a thread running"),
+    Row("late", "leaves a thread that crashes 50 ms later", pause=0.1),
+    Row("fork", "leaves a child process running"),
+    Row("twin", "forks, and both go on as the worker", hosts=("python",)),
+    Row("chdir", "changes the working directory", hosts=NATIVE),
+    Row("signals", "catches or ignores SIGTERM, SIGCHLD, SIGHUP, SIGINT", hosts=NATIVE),
+    Row(
+        "close",
+        "closes file descriptors 0 to 255",
+        r"closed .*(socket|connection|descriptor)|worker exited with status",
+        samples="same or none",
+        hosts=NATIVE,
+    ),
+)
+
+
+def cases(rows: tuple[Row, ...]) -> list[tuple[str, Row]]:
+    """(host, row), grouped by host."""
+    return [(host, row) for host in HOSTS for row in rows if host in row.hosts]
+
+
+def lab_effect_by(host: str, bundle: Path) -> Effect:
+    """The effect with the parameters "gain" and "fault"; `bundle` is what lab_plugin_build.build made."""
+    if host == "python":
+        return faulty_effect()
+    return from_location(str(bundle), "vst3" if host == "pedalboard" else host)
+
+
+def redirected(effect: Effect, bundle: Path) -> Effect:
+    """The effect of the lab plugin, served by a variant of its bundle, which is not loaded to describe it."""
+    key = "path" if effect.provider.name == "vst3" else "target"
+    options = {**effect.provider.options, key: str(bundle)}
+    return replace(effect, provider=replace(effect.provider, options=options))
+
+
+def audio() -> np.ndarray:
+    """`[CLIPS, 1, 2400]` float32."""
+    return np.random.default_rng(0).standard_normal((CLIPS, 1, 2400)).astype(np.float32)
+
+
+def settings(effect: Effect, fault: str = "none") -> np.ndarray:
+    """`[CLIPS, COLUMNS, 2]`: every render has its gain, and the guilty one the fault."""
+    made = np.tile(effect.setting(fault="none"), (CLIPS, COLUMNS, 1))
+    made[..., 0] = np.random.default_rng(1).random((CLIPS, COLUMNS))
+    made[(*GUILTY, 1)] = effect.setting(fault=fault)[1]
+    return made
+
+
+def expected(effect: Effect) -> np.ndarray:
+    """`[CLIPS, COLUMNS, 1, 2400]`: what the plugin gives where it behaves."""
+    return audio()[:, None] * settings(effect)[:, :, :1, None].astype(np.float32)
+
+
+@dataclass
+class Outcome:
+    """What came of a batch of which one render has the fault, and of the same batch without it after it.
+
+    Seconds are for the batch before, which has no fault either, the faulty one and the one after.
+    """
+
+    wet: np.ndarray | None = None
+    error: str = ""
+    failures: list[JobFailure] = field(default_factory=list)
+    after: np.ndarray | None = None
+    error_after: str = ""
+    failures_after: list[JobFailure] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    seconds_before: float = 0.0
+    seconds: float = 0.0
+    seconds_after: float = 0.0
+    spent: RenderStats = field(default_factory=RenderStats)
+
+    @property
+    def said(self) -> str:
+        """The report in one line."""
+        return "; ".join([f.reason for f in self.failures] + [self.error] * bool(self.error) + self.warned)
+
+
+def _render(executor: Executor, rows: np.ndarray) -> tuple[np.ndarray | None, str, float]:
+    began = time.monotonic()
+    try:
+        wet, error = executor.render(audio(), rows, RATE, on_error="nan"), ""
+    except Exception as caught:  # noqa: BLE001  (whatever it is, the batch is not complete)
+        wet, error = None, f"{type(caught).__name__}: {caught}"
+    return wet, error, time.monotonic() - began
+
+
+def run_row(executor: Executor, row: Row) -> Outcome:
+    """Render the batch without the fault, with it, and without it again."""
+    outcome = Outcome()
+    # Its samples then lie where the next batch's will: what a plugin leaves unwritten looks right there.
+    outcome.seconds_before = _render(executor, settings(executor.effect))[2]
+    before = executor.stats
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outcome.wet, outcome.error, outcome.seconds = _render(executor, settings(executor.effect, row.fault))
+        outcome.failures = executor.failures
+        time.sleep(row.pause)
+        rows = settings(executor.effect)
+        outcome.after, outcome.error_after, outcome.seconds_after = _render(executor, rows)
+        outcome.failures_after = executor.failures
+    outcome.warned = [str(w.message) for w in caught]
+    outcome.spent = executor.stats - before
+    return outcome
+
+
+def problems(executor: Executor, row: Row, outcome: Outcome) -> list[str]:
+    """In what the fault was not survived; empty if it was."""
+    if outcome.wet is None:
+        return [f"the batch did not complete: {outcome.error}"]
+    found: list[str] = []
+    clean = expected(executor.effect)
+    others = np.ones((CLIPS, COLUMNS), bool)
+    others[GUILTY] = False
+    if not np.array_equal(outcome.wet[others], clean[others]):
+        found.append("other renders of the batch were harmed")
+    if outcome.after is None:
+        found.append(f"the next batch did not complete: {outcome.error_after}")
+    elif not np.array_equal(outcome.after, clean) or outcome.failures_after:
+        found.append("the next batch was harmed")
+    guilty = outcome.wet[GUILTY]
+    if row.reason and (outcome.failures or row.samples != "same or none"):
+        return found + _report_problems(executor, row, outcome, guilty)
+    if outcome.failures:
+        found.append(f"reported where nothing failed: {outcome.said}")
+    if row.samples != "other" and not np.array_equal(guilty, clean[GUILTY]):
+        found.append("the render's own samples were harmed")
+    if row.samples == "other" and (not np.isfinite(guilty).all() or np.array_equal(guilty, clean[GUILTY])):
+        found.append("the render's samples are not the plugin's")
+    return found
+
+
+def _report_problems(executor: Executor, row: Row, outcome: Outcome, guilty: np.ndarray) -> list[str]:
+    if [(f.row, f.column) for f in outcome.failures] != [GUILTY]:
+        return [f"reported are {[(f.row, f.column) for f in outcome.failures]}, not {[GUILTY]}"]
+    [failure] = outcome.failures
+    found: list[str] = []
+    if not re.search(row.reason, failure.reason):
+        found.append(f"the reason is {failure.reason!r}")
+    setting = settings(executor.effect, row.fault)[GUILTY]
+    if failure.effect != executor.effect.name or not np.allclose(failure.setting, setting):
+        found.append(f"blamed are {failure.effect} and {failure.setting}")
+    if not np.isnan(guilty).all():
+        found.append("the failed render is not NaN")
+    if outcome.spent.retried != 1:
+        found.append(f"{outcome.spent.retried} renders were tried again, not 1")
+    try:
+        saved = np.load(failure.saved_input)
+        same = np.array_equal(saved["audio"], audio()[GUILTY[0]]) and np.allclose(saved["setting"], setting)
+        found += [] if same else ["another input was saved"]
+    except OSError as error:
+        found.append(f"the input was not saved: {error}")
+    return found
+
+
+class Surroundings:
+    """What must be as before when an executor is closed: processes, shared memory, descriptors, folder.
+
+    Results must be let go of first: they keep the memory open that they lie in. Processes are found by a
+    mark in their environment, which they inherit, whoever their parent is now.
+    """
+
+    def __init__(self, mark: str) -> None:
+        gc.collect()  # what earlier executors left
+        self.mark = os.environ[MARK] = mark
+        self._facts = self._look()
+
+    @staticmethod
+    def _look() -> dict[str, Any]:
+        return {
+            "files in /dev/shm": sorted(os.listdir("/dev/shm")),
+            "file descriptors": len(os.listdir("/proc/self/fd")),
+            "folder": os.getcwd(),
+            "SIGINT": signal.getsignal(signal.SIGINT),
+        }
+
+    def problems(self, timeout: float = 3.0) -> list[str]:
+        """What is left. Processes may take `timeout` seconds to go; those that stay are killed."""
+        gc.collect()
+        left = marked(self.mark)
+        psutil.wait_procs(left, timeout=timeout)
+        now = self._look()
+        changed = [name for name, fact in now.items() if fact != self._facts[name]]
+        return [f"{name}: {now[name]}, before {self._facts[name]}" for name in changed] + kill(self.mark)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Living processes of that mark, without this one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                found.append(process)
+        except (psutil.AccessDenied, psutil.ZombieProcess, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def kill(mark: str) -> list[str]:
+    """End the processes of that mark, and say which there were."""
+    found = []
+    for process in marked(mark):
+        found.append(f"process {process.pid} is left, child of {process.ppid()}")
+        process.kill()
+    return found
+
+
+# ---- how the parent of busy workers may end
+
+ENDINGS = {  # the signal, and the exit status it must have
+    "success": (None, 0),
+    "failure": (None, 1),
+    "ctrl-c": (signal.SIGINT, -signal.SIGINT),
+    "sigterm": (signal.SIGTERM, -signal.SIGTERM),
+    "sigkill": (signal.SIGKILL, -signal.SIGKILL),
+}
+KINDS = {"loop": "plugins that loop for ever", "fork": "plugins that left child processes, then loop"}
+
+
+def run_ending(kind: str, ending: str, bundle: Path, folder: Path) -> list[str]:
+    """Let a parent with one worker for each host end while all three hang; what was wrong with it."""
+    number, status = ENDINGS[ending]
+    mark = f"{kind}-{ending}-{os.getpid()}"
+    shared = set(os.listdir("/dev/shm"))
+    command = [sys.executable, __file__, kind, ending, str(bundle), str(folder)]
+    environment = {**os.environ, MARK: mark}
+    parent = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    try:
+        first = parent.stdout.readline()
+        started = len(marked(mark))
+        if number is not None and first:
+            time.sleep(0.2)
+            os.killpg(parent.pid, number)
+        _, errors = parent.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        parent.kill()
+        errors = "the parent did not end"
+        parent.communicate()
+    found = [] if started >= 4 else [f"only {started} processes were started"]
+    if parent.returncode != status:
+        found.append(f"the parent's status is {parent.returncode}, not {status}: {errors[-800:]}")
+    if ending == "failure" and "RenderError" not in errors:
+        found.append(f"no RenderError: {errors[-800:]}")
+    psutil.wait_procs(marked(mark), timeout=3)
+    found += kill(mark)
+    if set(os.listdir("/dev/shm")) != shared:
+        found.append("files are left in /dev/shm")
+    return found
+
+
+def _parent(kind: str, ending: str, bundle: str, folder: str) -> None:
+    signalled = ENDINGS[ending][0] is not None
+    effects = [lab_effect_by(host, Path(bundle)) for host in HOSTS]
+    deadline = 60 if signalled else 0.5
+    executors = [Executor(e, workers=1, deadline=deadline, failure_dir=folder) for e in effects]
+    clip = audio()[:1]
+    quiet = [executor.submit(clip, executor.effect.setting()[None], RATE) for executor in executors]
+    for future in quiet:
+        future.result()
+    if kind == "fork":
+        for executor in executors:
+            executor.render(clip, executor.effect.setting(fault="fork")[None], RATE)
+    on_error = "raise" if ending == "failure" else "nan"
+    looping = [executor.effect.setting(fault="loop")[None] for executor in executors]
+    if kind == "loop" or signalled or ending == "failure":
+        futures = [
+            executor.submit(clip, rows, RATE, on_error=on_error)
+            for executor, rows in zip(executors[1:], looping[1:], strict=True)
+        ]
+        time.sleep(0.2)
+        print("busy", flush=True)
+        executors[0].render(clip, looping[0], RATE, on_error=on_error)
+        for future in futures:
+            future.result()
+    else:
+        print("busy", flush=True)
+    # No executor is closed: the program just ends.
+
+
+if __name__ == "__main__":
+    _parent(*sys.argv[1:])
