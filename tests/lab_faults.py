@@ -1,38 +1,30 @@
 """The fault table: what a plugin may do wrong, by which host, and what has to come of it.
 
 Shared by tests/test_fault_table.py, which asserts it, and benchmarks/fault_table.py, which prints it, so that
-both mean the same by "survived". Run as a script it is the parent process of the `ENDINGS`.
+both mean the same by "survived".
 """
 
 from __future__ import annotations
 
-import gc
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 
 from dafxhost import Executor
 from dafxhost.effects import Effect
 from dafxhost.errors import JobFailure
 from dafxhost.execution.stats import RenderStats
 from dafxhost_effects.files import from_location
-from lab_effects import faulty_effect
+from lab_faulty import faulty_effect
 
 HOSTS = ("python", "pedalboard", "dawdreamer")
 NATIVE = ("python", "pedalboard")  # for what does not depend on the host of a VST3
 RATE, DEADLINE = 24000, 0.7
 CLIPS, COLUMNS, GUILTY = 4, 3, (2, 1)
-MARK = "DAFXHOST_LAB_MARK"  # in the environment of all processes that a test starts
 
 
 @dataclass(frozen=True)
@@ -242,139 +234,3 @@ def _report_problems(executor: Executor, row: Row, outcome: Outcome, guilty: np.
     except OSError as error:
         found.append(f"the input was not saved: {error}")
     return found
-
-
-class Surroundings:
-    """What must be as before when an executor is closed: processes, shared memory, descriptors, folder.
-
-    Results must be let go of first: they keep the memory open that they lie in. Processes are found by a
-    mark in their environment, which they inherit, whoever their parent is now.
-    """
-
-    def __init__(self, mark: str) -> None:
-        gc.collect()  # what earlier executors left
-        self.mark = os.environ[MARK] = mark
-        self._facts = self._look()
-
-    @staticmethod
-    def _look() -> dict[str, Any]:
-        return {
-            "files in /dev/shm": sorted(os.listdir("/dev/shm")),
-            "file descriptors": len(os.listdir("/proc/self/fd")),
-            "folder": os.getcwd(),
-            "SIGINT": signal.getsignal(signal.SIGINT),
-        }
-
-    def problems(self, timeout: float = 3.0) -> list[str]:
-        """What is left. Processes may take `timeout` seconds to go; those that stay are killed."""
-        gc.collect()
-        left = marked(self.mark)
-        psutil.wait_procs(left, timeout=timeout)
-        now = self._look()
-        changed = [name for name, fact in now.items() if fact != self._facts[name]]
-        return [f"{name}: {now[name]}, before {self._facts[name]}" for name in changed] + kill(self.mark)
-
-
-def marked(mark: str) -> list[psutil.Process]:
-    """Living processes of that mark, without this one."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
-                found.append(process)
-        except (psutil.AccessDenied, psutil.ZombieProcess, psutil.NoSuchProcess):
-            continue
-    return found
-
-
-def kill(mark: str) -> list[str]:
-    """End the processes of that mark, and say which there were."""
-    found = []
-    for process in marked(mark):
-        found.append(f"process {process.pid} is left, child of {process.ppid()}")
-        process.kill()
-    return found
-
-
-# ---- how the parent of busy workers may end
-
-ENDINGS = {  # the signal, and the exit status it must have
-    "success": (None, 0),
-    "failure": (None, 1),
-    "ctrl-c": (signal.SIGINT, -signal.SIGINT),
-    "sigterm": (signal.SIGTERM, -signal.SIGTERM),
-    "sigkill": (signal.SIGKILL, -signal.SIGKILL),
-}
-KINDS = {"loop": "plugins that loop for ever", "fork": "plugins that left child processes, then loop"}
-
-
-def run_ending(kind: str, ending: str, bundle: Path, folder: Path) -> list[str]:
-    """Let a parent with one worker for each host end while all three hang; what was wrong with it."""
-    number, status = ENDINGS[ending]
-    mark = f"{kind}-{ending}-{os.getpid()}"
-    shared = set(os.listdir("/dev/shm"))
-    command = [sys.executable, __file__, kind, ending, str(bundle), str(folder)]
-    environment = {**os.environ, MARK: mark}
-    parent = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-    assert parent.stdout is not None
-    try:
-        first = parent.stdout.readline()
-        started = len(marked(mark))
-        if number is not None and first:
-            time.sleep(0.2)
-            os.killpg(parent.pid, number)
-        _, errors = parent.communicate(timeout=20)
-    except subprocess.TimeoutExpired:
-        parent.kill()
-        errors = "the parent did not end"
-        parent.communicate()
-    found = [] if started >= 4 else [f"only {started} processes were started"]
-    if parent.returncode != status:
-        found.append(f"the parent's status is {parent.returncode}, not {status}: {errors[-800:]}")
-    if ending == "failure" and "RenderError" not in errors:
-        found.append(f"no RenderError: {errors[-800:]}")
-    psutil.wait_procs(marked(mark), timeout=3)
-    found += kill(mark)
-    if set(os.listdir("/dev/shm")) != shared:
-        found.append("files are left in /dev/shm")
-    return found
-
-
-def _parent(kind: str, ending: str, bundle: str, folder: str) -> None:
-    signalled = ENDINGS[ending][0] is not None
-    effects = [lab_effect_by(host, Path(bundle)) for host in HOSTS]
-    deadline = 60 if signalled else 0.5
-    executors = [Executor(e, workers=1, deadline=deadline, failure_dir=folder) for e in effects]
-    clip = audio()[:1]
-    quiet = [executor.submit(clip, executor.effect.setting()[None], RATE) for executor in executors]
-    for future in quiet:
-        future.result()
-    if kind == "fork":
-        for executor in executors:
-            executor.render(clip, executor.effect.setting(fault="fork")[None], RATE)
-    on_error = "raise" if ending == "failure" else "nan"
-    looping = [executor.effect.setting(fault="loop")[None] for executor in executors]
-    if kind == "loop" or signalled or ending == "failure":
-        futures = [
-            executor.submit(clip, rows, RATE, on_error=on_error)
-            for executor, rows in zip(executors[1:], looping[1:], strict=True)
-        ]
-        time.sleep(0.2)
-        print("busy", flush=True)
-        executors[0].render(clip, looping[0], RATE, on_error=on_error)
-        for future in futures:
-            future.result()
-    else:
-        print("busy", flush=True)
-    # No executor is closed: the program just ends.
-
-
-if __name__ == "__main__":
-    _parent(*sys.argv[1:])

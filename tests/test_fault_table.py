@@ -1,6 +1,7 @@
 """Plugins that misbehave, in Python and as a VST3 by two hosts: every row of the fault table is survived.
 
-The rows and what surviving means stand in lab_faults.py; benchmarks/fault_table.py prints the table.
+The rows, and what surviving them means, stand in lab_faults.py, lab_trials.py and lab_endings.py, which
+benchmarks/fault_table.py prints as a table.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lab_endings as endings
 import lab_faults as lab
 import lab_plugin_build
-from dafxhost import Effect, Executor
+import lab_trials as trials
+from dafxhost import Executor
 from dafxhost.errors import PluginError
 from hosting import need
-from lab_effects import LEAK_BYTES, faulty_effect, watched
-from lab_faults import RATE, Row, Surroundings
+from lab_faults import RATE, Row
+from lab_faulty import faulty_effect
+from lab_surroundings import MARK, Surroundings
 
 BY_VST3 = ("pedalboard", "dawdreamer")
 # DawDreamer takes 20 to 50 ms to load a plugin, so it has a part of the table here, and all of it in
@@ -43,7 +47,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lab.MARK, "")  # put back after the test
+    monkeypatch.setenv(MARK, "")  # put back after the test
 
 
 @dataclass
@@ -62,7 +66,7 @@ class Shared:
 def shared(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     effects = {host: lab.lab_effect_by(host, bundle) for host in lab.HOSTS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(lab.MARK, "")
+        patch.setenv(MARK, "")
         made = Shared({}, Surroundings("shared"))
         folder = tmp_path_factory.mktemp("inputs")
         for host, effect in effects.items():
@@ -124,11 +128,6 @@ def test_the_latency_that_a_vst3_reports_is_taken_out(host: str, bundle: Path, t
 
 # ---- loading
 
-LOADS = {
-    "refuse": r"could not be loaded by (lab: RuntimeError: the lab refuses|\w+: PluginError: .*LabFault)",
-    "crash": r"could not be loaded by \w+: worker died of signal 11 \(SIGSEGV\)",
-    "display": r"could not be loaded by \w+: worker exited with status 1 .*LabFault: cannot open display",
-}
 DESCRIBED = {
     "refuse": r"LabFault\.vst3",
     "crash": r"LabFault\.vst3 ended its process by signal 11 when loaded",
@@ -136,27 +135,16 @@ DESCRIBED = {
 }
 
 
-def loading(host: str, bundle: Path, folder: Path, **how: object) -> Effect:
-    """The effect, described while it still loaded well."""
-    if host == "python":
-        return faulty_effect(**how)
-    return lab.redirected(lab.lab_effect_by(host, bundle), lab_plugin_build.variant(bundle, folder, **how))
-
-
 @pytest.mark.parametrize("host", lab.HOSTS)
-@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("load", trials.LOADS)
 def test_a_plugin_that_does_not_load(
     load: str, host: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
-    effect = loading(host, bundle, tmp_path, load=load)
+    lab.lab_effect_by(host, bundle)
     around = Surroundings(f"{load}-{host}")
-    with Executor(effect, workers=2, failure_dir=tmp_path / "no") as executor:
-        with pytest.raises(PluginError, match=LOADS[load]) as caught:
-            executor.render(lab.audio(), lab.settings(effect), RATE, on_error="nan")
-        assert effect.name in str(caught.value)
-    del executor, caught
-    assert around.problems() == []
+    assert trials.run_load(host, load, bundle, tmp_path)[1] + around.problems() == []
+    assert not (tmp_path / "inputs").exists()
 
 
 @pytest.mark.parametrize("load", DESCRIBED)
@@ -180,47 +168,22 @@ def test_a_vst3_that_is_cut_short_says_so(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", lab.HOSTS)
 def test_loading_slowly_is_no_overrun(host: str, bundle: Path, tmp_path: Path) -> None:
     """The deadline is for a render. A VST3 is loaded anew for every render; that is loading, too."""
-    effect = loading(host, bundle, tmp_path, load="slow", seconds=0.6)
-    with Executor(effect, workers=2, deadline=0.5, failure_dir=tmp_path) as executor:
-        wet = executor.render(lab.audio()[:2], lab.settings(effect)[:2, :1], RATE, on_error="nan")
-        assert [failure.reason for failure in executor.failures] == []
-    assert np.array_equal(wet, lab.expected(effect)[:2, :1])
+    assert trials.run_slow_load(host, bundle, tmp_path) == []
 
 
 # ---- memory
 
-LIMIT = 200 * 2**20
-SLACK = 8 * 2**20  # what else a worker may take during one render
-
 
 @pytest.mark.parametrize("host", lab.NATIVE)
 def test_a_worker_past_its_memory_limit_is_recycled(host: str, bundle: Path, tmp_path: Path) -> None:
-    record = tmp_path / "record"
-    effect = watched(lab.lab_effect_by(host, bundle), str(record))
-    renders = 60
-    rows = np.tile(effect.setting(fault="leak"), (1, renders, 1))
-    rows[..., 0] = np.linspace(0, 1, renders)
-    clip = lab.audio()[:1]
+    lab.lab_effect_by(host, bundle)
     around = Surroundings(f"memory-{host}")
-    with Executor(effect, workers=1, memory_limit=LIMIT, failure_dir=tmp_path) as executor:
-        wet = executor.render(clip, rows, RATE)
-        stats = executor.stats
-    del executor
-    assert np.array_equal(wet, clip[:, None] * rows[:, :, :1, None].astype(np.float32))
-    peaks: dict[str, int] = {}
-    for pid, peak in (line.split() for line in record.read_text().splitlines()):
-        peaks[pid] = int(peak)
-    assert max(peaks.values()) <= LIMIT + LEAK_BYTES + SLACK
-    # 60 leaks of 10 MB do not fit into fewer than four workers of 200 MB.
-    assert stats.recycled == len(peaks) - 1 >= 3
-    assert (stats.renders, stats.retried, stats.replaced) == (renders, 0, 0)
-    del wet
-    assert around.problems() == []
+    assert trials.run_leak(host, bundle, tmp_path)[1] + around.problems() == []
 
 
 def test_a_plugin_that_leaks_little_is_left_alone(tmp_path: Path) -> None:
     effect = faulty_effect()
-    with Executor(effect, workers=1, memory_limit=LIMIT, failure_dir=tmp_path) as executor:
+    with Executor(effect, workers=1, memory_limit=trials.LIMIT, failure_dir=tmp_path) as executor:
         lab.run_row(executor, Row("leak", ""))
         assert executor.stats.recycled == 0
 
@@ -228,14 +191,14 @@ def test_a_plugin_that_leaks_little_is_left_alone(tmp_path: Path) -> None:
 # ---- how the parent ends
 
 # A failure leaves as success does, SIGTERM ends as SIGKILL does: once is enough for what takes longest.
-ENDINGS = [("loop", ending) for ending in lab.ENDINGS] + [
+ENDINGS = [("loop", ending) for ending in endings.ENDINGS] + [
     ("fork", e) for e in ("success", "ctrl-c", "sigkill")
 ]
 
 
 @pytest.mark.parametrize(("kind", "ending"), ENDINGS)
 def test_nothing_outlives_the_parent(kind: str, ending: str, bundle: Path, tmp_path: Path) -> None:
-    assert lab.run_ending(kind, ending, bundle, tmp_path) == []
+    assert endings.run_ending(kind, ending, bundle, tmp_path) == []
 
 
 def test_the_table_names_every_fault_of_the_lab(bundle: Path) -> None:

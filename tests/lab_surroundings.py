@@ -1,0 +1,64 @@
+"""What an executor must leave as it found it: processes, shared memory, file descriptors."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from typing import Any
+
+import psutil
+
+MARK = "DAFXHOST_LAB_MARK"  # in the environment of all processes that a test starts
+
+
+class Surroundings:
+    """What must be as before when an executor is closed: processes, shared memory, descriptors, folder.
+
+    Results must be let go of first: they keep the memory open that they lie in. Processes are found by a
+    mark in their environment, which they inherit, whoever their parent is now.
+    """
+
+    def __init__(self, mark: str) -> None:
+        gc.collect()  # what earlier executors left
+        self.mark = os.environ[MARK] = mark
+        self._facts = self._look()
+
+    @staticmethod
+    def _look() -> dict[str, Any]:
+        return {
+            "files in /dev/shm": sorted(os.listdir("/dev/shm")),
+            "file descriptors": len(os.listdir("/proc/self/fd")),
+            "folder": os.getcwd(),
+            "SIGINT": signal.getsignal(signal.SIGINT),
+        }
+
+    def problems(self, timeout: float = 3.0) -> list[str]:
+        """What is left. Processes may take `timeout` seconds to go; those that stay are killed."""
+        gc.collect()
+        left = marked(self.mark)
+        psutil.wait_procs(left, timeout=timeout)
+        now = self._look()
+        changed = [name for name, fact in now.items() if fact != self._facts[name]]
+        return [f"{name}: {now[name]}, before {self._facts[name]}" for name in changed] + kill(self.mark)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Living processes of that mark, without this one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                found.append(process)
+        except (psutil.AccessDenied, psutil.ZombieProcess, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def kill(mark: str) -> list[str]:
+    """End the processes of that mark, and say which there were."""
+    found = []
+    for process in marked(mark):
+        found.append(f"process {process.pid} is left, child of {process.ppid()}")
+        process.kill()
+    return found
