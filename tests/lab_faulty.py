@@ -1,4 +1,4 @@
-"""The effect of tests/lab_plugin in Python, with faults that a VST3 cannot have; and one that watches another.
+"""The effect of tests/lab_plugin in Python, with faults that a VST3 cannot have, and one to watch another.
 
 Worker processes import this module by name, so it imports neither torch nor pytest.
 """
@@ -179,9 +179,9 @@ def faulty_effect(**options: Any) -> Effect:
 
 
 class Watched(Processor):
-    """Another processor, whose process says after every render what its memory was at most.
+    """Another processor, whose process says after every render how much memory of its own it has.
 
-    Options: `processor` and `options` of the other; `record`, a file that gets lines "pid VmHWM-in-bytes".
+    Options: `processor` and `options` of the other; `record`, a file that gets lines "pid bytes".
     """
 
     def __init__(self, options: dict[str, Any], spec: RenderSpec) -> None:
@@ -199,7 +199,7 @@ class Watched(Processor):
     def process(self, audio: np.ndarray, out: np.ndarray) -> None:
         self.inner.process(audio, out)
         with open("/proc/self/status") as status, open(self.record, "a") as record:
-            kilobytes = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
+            kilobytes = next(line.split()[1] for line in status if line.startswith("RssAnon:"))
             record.write(f"{os.getpid()} {int(kilobytes) * 1024}\n")
 
     def read_back(self) -> np.ndarray | None:
