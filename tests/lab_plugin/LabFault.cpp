@@ -45,7 +45,8 @@ constexpr size_t kLeakBytes = 10u << 20;  // a render
 constexpr int kFloodLines = 20000;        // a render, each on stdout and stderr
 constexpr float kSelfChangedGain = 0.125f;
 const char kHere = 0;   // an address in this library
-volatile int gSink = 0;  // keeps the compiler from removing what has no other effect
+volatile int gSink = 0;  // this and the next keep the compiler from removing what has no other effect
+void* volatile gLost;
 
 // Value of a key in the bundle's lab.conf, or "".
 std::string configured(const std::string& key)
@@ -247,6 +248,7 @@ private:
         case Leak: {
             void* const lost = std::malloc(kLeakBytes);
             std::memset(lost, 1, kLeakBytes);  // touched: it takes memory, not only addresses
+            gLost = lost;
             break;
         }
         case Flood:
