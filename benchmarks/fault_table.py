@@ -1,8 +1,8 @@
 """Prints the fault table of docs/faults.md: what plugins may do wrong, and what came of it on this machine.
 
-`python benchmarks/fault_table.py` takes some two minutes; it builds the VST3 of tests/lab_plugin first (g++ and
-Debian's dpf-source). The exit status is 1 if any row was not survived. Rows, and what survived means, are those
-of tests/test_fault_table.py.
+`python benchmarks/fault_table.py` takes some minutes; it builds the VST3 of tests/lab_plugin first (g++ and
+Debian's dpf-source). The exit status is 1 if any row was not survived. The rows, and what survived means,
+are those of tests/test_fault_table.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import lab_endings as endings
 import lab_faults as lab
 import lab_plugin_build
 import lab_trials as trials
-from dafxhost import Executor
 from lab_surroundings import Surroundings
 
 CLEAN_BATCHES = 3  # whose median the seconds lost are counted from
@@ -45,11 +44,9 @@ def shortened(text: str, length: int = 110) -> str:
 def fault_rows(bundle: Path, folder: Path, hosts: list[str], verdict: Verdict) -> Iterator[Sequence[str]]:
     for row in lab.FAILING + lab.KEPT:
         for host in (host for host in row.hosts if host in hosts):
-            effect = lab.lab_effect_by(host, bundle)
+            lab.lab_effect_by(host, bundle)
             around = Surroundings(f"{row.fault}-{host}")
-            with Executor(
-                effect, workers=2, deadline=lab.DEADLINE, verify="all", failure_dir=folder
-            ) as executor:
+            with lab.open_executor(host, bundle, folder) as executor:
                 outcome = lab.run_row(executor, row)
                 found = lab.problems(executor, row, outcome)
                 identical = lab.others_identical(executor, outcome)

@@ -16,7 +16,7 @@ import psutil
 
 from dafxhost import Executor
 from lab_faults import HOSTS, RATE, audio, lab_effect_by
-from lab_surroundings import MARK, kill, marked
+from lab_surroundings import MARK, kill, marked, shared_memory
 
 ENDINGS = {  # the signal, and the exit status it must have
     "success": (None, 0),
@@ -32,7 +32,7 @@ def run_ending(kind: str, ending: str, bundle: Path, folder: Path) -> list[str]:
     """Let a parent with one worker for each host end while all three hang; what was wrong with it."""
     number, status = ENDINGS[ending]
     mark = f"{kind}-{ending}-{os.getpid()}"
-    shared = set(os.listdir("/dev/shm"))
+    shared = shared_memory()
     command = [sys.executable, __file__, kind, ending, str(bundle), str(folder)]
     environment = {**os.environ, MARK: mark}
     parent = subprocess.Popen(
@@ -62,9 +62,7 @@ def run_ending(kind: str, ending: str, bundle: Path, folder: Path) -> list[str]:
         found.append(f"no RenderError: {errors[-800:]}")
     psutil.wait_procs(marked(mark), timeout=3)
     found += kill(mark)
-    if set(os.listdir("/dev/shm")) != shared:
-        found.append("files are left in /dev/shm")
-    return found
+    return found + [f"/dev/shm/{name} is left" for name in shared_memory() - shared]
 
 
 def _parent(kind: str, ending: str, bundle: str, folder: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 from typing import Any
 
@@ -22,12 +23,12 @@ class Surroundings:
     def __init__(self, mark: str) -> None:
         gc.collect()  # what earlier executors left
         self.mark = os.environ[MARK] = mark
+        self._shared = shared_memory()
         self._facts = self._look()
 
     @staticmethod
     def _look() -> dict[str, Any]:
         return {
-            "files in /dev/shm": sorted(os.listdir("/dev/shm")),
             "file descriptors": len(os.listdir("/proc/self/fd")),
             "folder": os.getcwd(),
             "SIGINT": signal.getsignal(signal.SIGINT),
@@ -40,7 +41,13 @@ class Surroundings:
         psutil.wait_procs(left, timeout=timeout)
         now = self._look()
         changed = [name for name, fact in now.items() if fact != self._facts[name]]
-        return [f"{name}: {now[name]}, before {self._facts[name]}" for name in changed] + kill(self.mark)
+        found = [f"{name}: {now[name]}, before {self._facts[name]}" for name in changed] + kill(self.mark)
+        return found + [f"/dev/shm/{name} is left" for name in shared_memory() - self._shared]
+
+
+def shared_memory() -> set[str]:
+    """Files in /dev/shm, without those of other programs that may be at work on this machine."""
+    return {name for name in os.listdir("/dev/shm") if not re.search("joblib|loky|ray|plasma", name)}
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -64,16 +64,15 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def shared(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    effects = {host: lab.lab_effect_by(host, bundle) for host in lab.HOSTS}
+    for host in lab.HOSTS:
+        lab.lab_effect_by(host, bundle)  # imports what may open files of its own
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MARK, "")
         made = Shared({}, Surroundings("shared"))
         folder = tmp_path_factory.mktemp("inputs")
-        for host, effect in effects.items():
-            made.executors[host] = Executor(
-                effect, workers=2, deadline=lab.DEADLINE, verify="all", failure_dir=folder
-            )
-            made.executors[host].render(lab.audio(), lab.settings(effect), RATE)  # starts the workers
+        for host in lab.HOSTS:
+            executor = made.executors[host] = lab.open_executor(host, bundle, folder)
+            executor.render(lab.audio(), lab.settings(executor.effect), RATE)  # starts the workers
     yield made
     made.close()
 
@@ -96,9 +95,9 @@ def test_nothing_is_left_of_the_workers_that_were_ended(shared: Shared) -> None:
 
 @pytest.mark.parametrize(("host", "row"), KEPT, ids=ids(KEPT))
 def test_a_fault_that_costs_nothing(host: str, row: Row, bundle: Path, tmp_path: Path) -> None:
-    effect = lab.lab_effect_by(host, bundle)
+    lab.lab_effect_by(host, bundle)
     around = Surroundings(f"{row.fault}-{host}")
-    with Executor(effect, workers=2, deadline=lab.DEADLINE, verify="all", failure_dir=tmp_path) as executor:
+    with lab.open_executor(host, bundle, tmp_path) as executor:
         found = lab.problems(executor, row, lab.run_row(executor, row))
     del executor
     assert found + around.problems() == []
