@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
 import signal
+from collections import Counter
 from typing import Any
 
 import psutil
@@ -24,12 +26,12 @@ class Surroundings:
         gc.collect()  # what earlier executors left
         self.mark = os.environ[MARK] = mark
         self._shared = shared_memory()
+        self._descriptors = descriptors()
         self._facts = self._look()
 
     @staticmethod
     def _look() -> dict[str, Any]:
         return {
-            "file descriptors": len(os.listdir("/proc/self/fd")),
             "folder": os.getcwd(),
             "SIGINT": signal.getsignal(signal.SIGINT),
         }
@@ -42,7 +44,21 @@ class Surroundings:
         now = self._look()
         changed = [name for name, fact in now.items() if fact != self._facts[name]]
         found = [f"{name}: {now[name]}, before {self._facts[name]}" for name in changed] + kill(self.mark)
+        found += [f"{more} file descriptor {target}" for target, more in self._more_descriptors().items()]
         return found + [f"/dev/shm/{name} is left" for name in shared_memory() - self._shared]
+
+    def _more_descriptors(self) -> Counter[str]:
+        """Targets that are open more often than before."""
+        return descriptors() - self._descriptors
+
+
+def descriptors() -> Counter[str]:
+    """What this process has open, and how often; pipes and sockets without their numbers."""
+    targets: Counter[str] = Counter()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            targets[re.sub(r":\[\d+\]", "", os.readlink(f"/proc/self/fd/{name}"))] += 1
+    return targets
 
 
 def shared_memory() -> set[str]:
