@@ -57,8 +57,12 @@ class Shared:
     executors: dict[str, Executor]
     around: Surroundings
 
+    def open(self, host: str, bundle: Path, folder: Path) -> None:
+        executor = self.executors[host] = lab.open_executor(host, bundle, folder)
+        executor.render(lab.audio(), lab.settings(executor.effect), RATE)  # starts the workers
+
     def problems(self, host: str, row: Row) -> list[str]:
-        # Not in the test: what fails there is kept with its variables, and they keep an executor's memory.
+        # Not in the test: what fails there is kept with its variables, and an executor keeps its memory.
         executor = self.executors[host]
         return lab.problems(executor, row, lab.run_row(executor, row))
 
@@ -76,8 +80,7 @@ def shared(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         made = Shared({}, Surroundings("shared"))
         folder = tmp_path_factory.mktemp("inputs")
         for host in lab.HOSTS:
-            executor = made.executors[host] = lab.open_executor(host, bundle, folder)
-            executor.render(lab.audio(), lab.settings(executor.effect), RATE)  # starts the workers
+            made.open(host, bundle, folder)
     yield made
     made.close()
 
