@@ -146,7 +146,7 @@ class Faulty(Gain):
         elif self.fault == "huge":
             wet[0, middle] = 1e30
         elif self.fault == "noise":
-            wet[0, middle] += time.time_ns() % 1000
+            wet[0, middle] += 1 + int.from_bytes(os.urandom(2), "little")
         elif self.fault == "self-change":
             self.values[0] = 0.125
         if self.fault == "unwritten":

@@ -68,7 +68,7 @@ float wallClockNoise()
 {
     timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    return 1e-3f * static_cast<float>(now.tv_nsec % 1000);
+    return 1.0f + 1e-6f * static_cast<float>(now.tv_nsec);
 }
 
 void segfault()
