@@ -90,6 +90,7 @@ class Batch:
         self.lock = threading.Lock()  # of `issued` and `error`
         self.began = time.monotonic()
         self.reasons: dict[int, str] = {}  # why jobs failed that are tried a second time
+        self.not_applied: dict[int, Exception] = {}  # where a parameter's value was not taken
         self.failures: list[JobFailure] = []
         self.error: BaseException | None = None
         self.hopeless = False  # the first renders all failed; what is left is to be skipped

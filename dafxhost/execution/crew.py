@@ -15,6 +15,7 @@ from dafxhost.execution.tickets import TicketPipe
 
 SHORTEST_LOAD_DEADLINE = 10.0  # s; a plugin may take longer to load than to render
 START_DEADLINE = 60.0  # s, for the interpreter and numpy
+DYING = 1.0  # s that a worker may live on after its connection has ended
 
 
 class Foreman(Protocol):
@@ -91,7 +92,8 @@ class Crew:
             return total
 
     def _take_off(self, worker: WorkerProcess) -> None:
-        self._selector.unregister(worker.socket)
+        if worker.hung_up is None:
+            self._selector.unregister(worker.socket)
         self._selector.unregister(worker.pidfd)
         with self._books:
             self.workers.remove(worker)
@@ -102,9 +104,15 @@ class Crew:
         now = time.monotonic()
         for worker in list(self.workers):
             claim = worker.claim()
-            if claim.phase == protocol.RUNNING and now - claim.since > self.deadline:
+            if worker.hung_up is not None and now - worker.hung_up > DYING:
+                worker.kill()
+                self._bury(worker, "the plugin closed its connection to the executor")
+            elif claim.phase == protocol.RUNNING and now - claim.since > self.deadline:
                 self._end(worker, claim, self.deadline)
-            elif claim.phase == protocol.LOADING and now - claim.since > self.load_deadline:
+            elif (
+                claim.phase in (protocol.LOADING, protocol.PREPARING)
+                and now - claim.since > self.load_deadline
+            ):
                 self._end(worker, claim, self.load_deadline)
             elif not worker.greeted and now - worker.started > START_DEADLINE:
                 self._end(worker, claim, START_DEADLINE)
@@ -125,7 +133,8 @@ class Crew:
             self._foreman.on_message(worker, message)
         elif message is not None:
             # It is dying, which its pidfd will tell, or its plugin closed a socket that is not its own.
-            worker.kill()
+            worker.hung_up = time.monotonic()
+            self._selector.unregister(worker.socket)
 
     def _on_death(self, worker: WorkerProcess) -> None:
         if worker in self.workers:

@@ -10,6 +10,7 @@ import math
 import platform
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ REPEATED_EVERY = 500
 """The first render and then one in so many is rendered twice, to see whether the samples are the same."""
 
 _libc = ctypes.CDLL(None)
+
+
+def _nothing() -> None:
+    pass
 
 
 class NotAppliedError(Exception):
@@ -117,9 +122,12 @@ class Instance:
         self.seconds = self.reset_seconds = time.perf_counter() - began
         # A fresh instance may have been loaded just now.
         self._floating_point.restore(self.spec.flush_denormals)
-        if self.verify == "values" or self._due(VERIFIED_FIRST, VERIFIED_EVERY):
+        if self._verifies():
             self._check_values(values)
         self.renders += 1
+
+    def _verifies(self) -> bool:
+        return self.verify == "values" or self._due(VERIFIED_FIRST, VERIFIED_EVERY)
 
     def _due(self, first: int, every: int) -> bool:
         if self.verify == "spot":
@@ -139,11 +147,18 @@ class Instance:
             index = int(wrong[0])
             raise NotAppliedError(index, float(values[index]), float(read[index]))
 
-    def render(self, values: np.ndarray, audio: np.ndarray, out: np.ndarray) -> None:
-        """One whole render `[C, T]` into `out`, latency compensated; now and then a second, to compare."""
+    def render(
+        self, values: np.ndarray, audio: np.ndarray, out: np.ndarray, prepared: Callable[[], None] = _nothing
+    ) -> None:
+        """One whole render `[C, T]` into `out`, latency compensated; now and then a second, to compare.
+        `prepared` is called between the reset and the audio.
+        """
         repeat = self._due(1, REPEATED_EVERY)
-        self._render(values, audio, out)
+        verify = self._verifies()
+        self._render(values, audio, out, prepared)
         check_output(out)
+        if verify:  # plugins change values by themselves, too
+            self._check_values(values)
         self.difference = None
         if repeat:
             self._repeat(values, audio, out)
@@ -163,13 +178,19 @@ class Instance:
                 self.difference = float(np.abs(again - out).max())
         self.seconds = seconds
 
-    def _render(self, values: np.ndarray, audio: np.ndarray, out: np.ndarray) -> None:
+    def _render(
+        self, values: np.ndarray, audio: np.ndarray, out: np.ndarray, prepared: Callable[[], None] = _nothing
+    ) -> None:
         self.prepare(values)
+        prepared()
         latency = int(self.processor.latency)
         if latency > 0:
             audio, wet = self._padded(audio, latency)
         else:
             wet = out
+        # The memory was used before: what a plugin leaves unwritten shall not pass for its output.
+        length = wet.shape[1]
+        wet[:, 0] = wet[:, length // 2] = wet[:, length - 1] = np.nan
         began = time.perf_counter()
         self.processor.process(audio, wet)
         self.seconds += time.perf_counter() - began

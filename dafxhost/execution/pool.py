@@ -341,6 +341,8 @@ class Pool:
         del self._batches[batch.number]
         self._suspects.pop(batch.number, None)
         self._account_wall()
+        if batch.not_applied and not batch.done:
+            batch.abort(min(batch.not_applied.items())[1])  # never taken: no matter of single renders
         if batch.error is None:
             batch.failures.sort(key=lambda failure: (failure.row, failure.column))
             self.last_failures = batch.failures
@@ -366,7 +368,9 @@ class Pool:
             where = f"effect {effect.name!r} could not be loaded by {effect.provider.name}"
             batch.abort(PluginError(f"{where}: {report['text']}"))
         elif report["reason"] == "parameter":
-            batch.abort(not_applied(effect, report))
+            error = not_applied(effect, report)
+            batch.not_applied.setdefault(job, error)
+            self._failed_once(batch, job, str(error), worker)
         elif report["reason"] == "input":
             row = job // batch.columns
             batch.abort(ParameterError(f"audio of clip {row} holds NaN or infinite samples"))
@@ -439,7 +443,7 @@ class Pool:
         elif claim.phase == protocol.IDLE and not worker.retiring:
             self._died_idle(worker, reason or "worker was killed")
         if batch is not None and batch.error is None and batch.state[claim.job] == protocol.PENDING:
-            if reason is not None and claim.phase == protocol.RUNNING:
+            if reason is not None and claim.phase in (protocol.PREPARING, protocol.RUNNING):
                 self._failed_once(batch, claim.job, reason, worker)
             else:
                 self._issue_again(batch, [claim.job])

@@ -87,6 +87,7 @@ class WorkerProcess:
         self._log = os.memfd_create("dafxhost-worker-log", os.MFD_CLOEXEC)
         self.greeted = False
         self.retiring = False
+        self.hung_up: float | None = None  # when (CLOCK_MONOTONIC, s) its end of the socket was closed
         self._cpu_seconds = 0.0
         self.started = time.monotonic()
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -36,7 +36,7 @@ from dafxhost.execution.instance import (
     is_finite,
     text_of,
 )
-from dafxhost.execution.protocol import BATCH, IDLE, JOB, LOADING, PHASE, RUNNING, SINCE, TICKET
+from dafxhost.execution.protocol import BATCH, IDLE, JOB, LOADING, PHASE, PREPARING, RUNNING, SINCE, TICKET
 from dafxhost.execution.reset_proof import TRIALS, prove
 
 LARGEST_LOG = 1 << 20
@@ -167,6 +167,11 @@ class Worker:
         claim[SINCE] = time.monotonic_ns()
         claim[PHASE] = phase
 
+    def _prepared(self) -> None:
+        """The plugin is made and set, which may take as long as loading; now to the audio."""
+        self._claim[SINCE] = time.monotonic_ns()
+        self._claim[PHASE] = RUNNING
+
     def _end(self) -> None:
         self._claim[PHASE] = IDLE
         self._claim[BATCH] = 0
@@ -207,9 +212,9 @@ class Worker:
                 batch.checked = clip
             self._populate(layout.outputs + job * layout.output_stride, layout.output_stride)
             instance = self._get(layout.processor, layout.batch, job)
-            self._begin(RUNNING, layout.batch, job)
-            instance.render(batch.values[job], audio, out)
-        except Exception as error:  # noqa: BLE001  (may be anything; it is reported)
+            self._begin(PREPARING, layout.batch, job)
+            instance.render(batch.values[job], audio, out, self._prepared)
+        except BaseException as error:  # noqa: BLE001  (may be anything, also SystemExit; it is reported)
             batch.state[job] = protocol.BROKEN
             self._report(error, layout.batch, job)
             if not isinstance(error, InputError):
@@ -224,7 +229,7 @@ class Worker:
             batch.state[job] = protocol.DONE
         self._end()
 
-    def _report(self, error: Exception, batch: int, job: int) -> None:
+    def _report(self, error: BaseException, batch: int, job: int) -> None:
         more: dict[str, Any] = {"reason": "job", "text": str(error)}
         if isinstance(error, NotAppliedError):
             more = {"reason": "parameter", "index": error.index, "sent": error.sent, "read": error.read}
