@@ -23,7 +23,7 @@ from dafxhost.effects import Effect
 from dafxhost.execution.backends import open_executor
 
 STORE = 100 << 20  # bytes of Ray's object store on each node
-NODE_CORES = 8  # as Ray counts them; the workers of several executors at a time
+NODE_CORES = 3  # as Ray counts them: room for the workers of several executors at a time
 HEALTH = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_timeout_ms": 2000}
 """Of Ray: that it takes 2 s to know of a node's death, not 15."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from dafxhost.effects import Effect
 from dafxhost.errors import UsageError
-from dafxhost.execution.executor import Executor
+
+if TYPE_CHECKING:
+    from dafxhost.effects import Effect
+    from dafxhost.execution.executor import Executor
 
 KINDS = ("processes", "ray")
 
@@ -31,5 +33,7 @@ def open_executor(effect: Effect, kind: str = "processes", **options: Any) -> Ex
     if kind == "ray":
         from dafxhost.execution.ray_executor import RayExecutor
 
-        return cast(Executor, RayExecutor(effect, **options))  # the same interface, by tests, not by descent
+        return cast("Executor", RayExecutor(effect, **options))  # the same interface, by tests, not descent
+    from dafxhost.execution.executor import Executor
+
     return Executor(effect, **options)

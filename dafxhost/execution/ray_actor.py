@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import pickle
 import sys
@@ -169,6 +170,13 @@ def _render(
         if not isinstance(error.partial, np.ndarray):
             raise
         return error.partial, error.failures
+
+
+def packed(effect: Effect) -> bytes:
+    """The effect pickled by value, with nothing in it but what survives JSON, as workers get it anyway."""
+    provider = effect.provider
+    options = json.loads(json.dumps(dict(provider.options)))
+    return pickle.dumps(replace(effect, provider=replace(provider, options=options)))
 
 
 def _refusal(error: DafxhostError) -> Answer:

@@ -160,6 +160,11 @@ class Cluster:
         kinds = self.ray.exceptions
         return isinstance(error, kinds.RayError) and not isinstance(error, kinds.RayTaskError)
 
+    def silent(self, error: BaseException) -> bool:
+        """Whether an actor is out of reach and Ray does not know why: its node may be dead."""
+        kind = getattr(self.ray.exceptions, "ActorUnavailableError", None)
+        return kind is not None and isinstance(error, kind)
+
 
 def share(nodes: list[Node], room: dict[str, int], workers: int) -> list[tuple[Node, int]]:
     """How many of `workers` each node gets: one each in turn, as long as there is room on it.

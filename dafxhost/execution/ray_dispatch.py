@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import pickle
 import queue
 import sys
 import threading
@@ -13,14 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dafxhost
 from dafxhost.effects import Effect
 from dafxhost.errors import DafxhostError, EffectUnavailableError, JobFailure, UsageError
-from dafxhost.execution.ray_actor import Answer
+from dafxhost.execution.ray_actor import Answer, packed
 from dafxhost.execution.ray_batch import LOSSES, RayBatch, Shard
 from dafxhost.execution.ray_cluster import RENDER_CALLS, Cluster, Node, reason, share
 from dafxhost.execution.stats import RenderStats
@@ -28,7 +25,10 @@ from dafxhost.processor import RenderSpec
 
 LOOK = 1.0  # s between looks for nodes, while there is work
 STARTS = 2  # of actors that failed on a node without a word of the plugin: then the node is left out
-AVOID = 20.0  # s for which no new actor is started on a node that lost one: Ray may not know of its death yet
+AVOID = (
+    20.0  # s for which nothing is started on a node that fell silent: Ray may take as long to call it dead
+)
+RESTART = 0.25  # s until an actor that ended on a living node is replaced there; doubled each time
 CLOSE_PATIENCE = 10.0  # s
 
 log = logging.getLogger("dafxhost.ray")
@@ -70,7 +70,7 @@ class RayPool:
         self.effect, self.cluster, self.wanted, self.patience = effect, cluster, workers, patience
         self.failure_dir = failure_dir
         self._options = options
-        self._pickled = pickle.dumps(_as_data(effect))
+        self._pickled = packed(effect)
         self.last_failures: list[JobFailure] = []
         self.lost: list[str] = []  # names of nodes that were lost
         self._pid = os.getpid()
@@ -85,6 +85,7 @@ class RayPool:
         self._openings: list[Future[Actor]] = []
         self._left_out: dict[str, str] = {}  # node id -> why
         self._failed_starts: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()  # of actors, by node id
         self._avoid: dict[str, float] = {}  # node id -> until when
         self._pace: dict[RenderSpec, float] = {}  # plugin seconds a sample
         self._next_look = 0.0
@@ -241,7 +242,7 @@ class RayPool:
                 room[node.id] = (self.wanted or node.cores) - ours[node.id]
             else:
                 room[node.id] = min(node.free - starting[node.id], node.cores - ours[node.id])
-        missing = sum(max(0, r) for r in room.values()) if self.wanted is None else self.wanted - sum(ours.values())
+        missing = sys.maxsize if self.wanted is None else self.wanted - sum(ours.values())
         for node, workers in share(nodes, room, missing):
             arguments = (dafxhost.__version__, self._pickled, self._options, list(sys.path))
             actor = Actor(self.cluster.start(node, workers, *arguments), node, workers)
@@ -265,7 +266,6 @@ class RayPool:
                 problem = f"no actor starts there: {reason(error)}"
             else:
                 self._lose(actor, error)
-                self._avoid[actor.node.id] = 0.0  # at once; if the node is dead Ray will say so
                 return
         if problem:
             self._left_out[actor.node.id] = problem
@@ -283,7 +283,11 @@ class RayPool:
             return
         self.actors.remove(actor)
         self.cluster.kill(actor.handle)  # if it is merely out of reach
-        self._avoid[actor.node.id] = time.monotonic() + AVOID
+        self._losses[actor.node.id] += 1
+        delay = min(AVOID, RESTART * 2 ** self._losses[actor.node.id])
+        if error is not None and self.cluster.silent(error):
+            delay = AVOID
+        self._avoid[actor.node.id] = time.monotonic() + delay
         self._next_look = 0.0
         if actor.ready:
             self._count(replaced=actor.workers)
@@ -393,9 +397,3 @@ class RayPool:
     def _count(self, **spent: float) -> None:
         # A new dict: another thread may be reading the old one.
         self._totals = {**self._totals, **{k: self._totals.get(k, 0) + v for k, v in spent.items()}}
-
-
-def _as_data(effect: Effect) -> Effect:
-    """The effect with nothing in it but what survives JSON, as workers get it anyway."""
-    provider = effect.provider
-    return replace(effect, provider=replace(provider, options=json.loads(json.dumps(dict(provider.options)))))
