@@ -23,6 +23,7 @@ from dafxhost.errors import DafxhostError, UsageError
 RENDER_CALLS = 2
 """Shards an actor works on at a time: while one is sent or fetched, the other keeps its workers busy."""
 STREAM_CALLS = 8
+CONNECT_PATIENCE = 10.0  # s
 LOCAL_STORE = 2 << 30  # bytes, of a cluster that we start
 SMALLEST_STORE = 80 << 20  # bytes; Ray accepts none below 75 MiB
 
@@ -193,6 +194,7 @@ def reason(error: BaseException) -> str:
 def _connect(ray: Any, address: str) -> bool:
     """Returns whether a cluster was started for it."""
     local = address == "local"
+    _check_answers(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if local:
         options |= {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0)), **_store()}
@@ -247,6 +249,17 @@ def _available() -> dict[str, dict[str, float]] | None:
 
     tell = getattr(state, "available_resources_per_node", None)
     return None if tell is None else tell()
+
+
+def _check_answers(address: str) -> None:
+    """Ray would try for more than three minutes, and then end this process. Raises DafxhostError."""
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_PATIENCE).close()
+    except OSError as error:
+        raise DafxhostError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
 
 
 def _numeric(address: str) -> tuple[str, str]:
