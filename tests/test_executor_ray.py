@@ -97,7 +97,10 @@ def test_by_default_a_worker_for_every_core(address: str) -> None:
 @pytest.fixture
 def second(ray_cluster: TestCluster) -> Iterator[Any]:
     """A node that may be killed; there are two again afterwards."""
+    import ray
+
     [node] = ray_cluster.cluster.worker_nodes
+    assert ray.get_runtime_context().get_node_id() != node.node_id, "this process would die with it"
     yield node
     if node in ray_cluster.cluster.worker_nodes:
         ray_cluster.cluster.remove_node(node, allow_graceful=False)
@@ -368,6 +371,8 @@ def test_kinds_of_executor(address: str) -> None:
         open_executor(lab_effect("Gain"), "threads")
     with pytest.raises(UsageError, match="patience"):
         RayExecutor(lab_effect("Gain"), patience=0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'worker'"):
+        RayExecutor(lab_effect("Gain"), worker=2)
 
 
 def test_training_on_a_cluster_gives_the_same_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import weakref
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ import numpy as np
 from dafxhost.effects import Effect
 from dafxhost.errors import JobFailure, ParameterError, RenderError, ShapeError, UsageError
 from dafxhost.execution.checks import check_audio, check_rate, check_settings, finite, like
+from dafxhost.execution.executor import Executor
 from dafxhost.execution.failures import default_folder
 from dafxhost.execution.ray_batch import RayBatch
 from dafxhost.execution.ray_cluster import Cluster
@@ -75,6 +77,8 @@ class RayExecutor:
             raise UsageError(f"verify is {verify!r}; it is 'spot', 'all' or 'off'")
         if not patience > 0:
             raise UsageError(f"patience is {patience} s; it must be positive")
+        if unknown := set(options) - set(inspect.signature(Executor.__init__).parameters):
+            raise TypeError(f"RayExecutor() got an unexpected keyword argument {min(unknown)!r}")
         self.effect, self.deadline = effect, deadline
         self.block_size, self.seed, self.reset = block_size, seed, reset
         there = {
