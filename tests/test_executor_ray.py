@@ -70,6 +70,22 @@ def test_few_clips_with_many_settings_go_to_both_nodes(address: str) -> None:
     assert np.array_equal(wet[..., 1:], scaled(audio, settings)[..., 1:])
 
 
+def test_failures_are_numbered_as_in_the_whole_batch(address: str, tmp_path: Path) -> None:
+    audio, settings = clips(2), draws(2, 40, 2)
+    guilty = [(0, 5), (0, 39), (1, 0), (1, 37)]
+    for job in guilty:
+        settings[(*job, 1)] = 1.0
+    with RayExecutor(lab_effect("Raise"), workers=2, address=address, failure_dir=tmp_path) as executor:
+        wet = executor.render(audio, settings, RATE, on_error="nan")
+        assert [(f.row, f.column) for f in executor.failures] == guilty
+        for failure in executor.failures:
+            saved = np.load(failure.saved_input)
+            assert np.array_equal(saved["audio"], audio[failure.row])
+            assert np.array_equal(saved["setting"], settings[failure.row, failure.column])
+    assert np.argwhere(np.isnan(wet[..., 0, 0])).tolist() == [list(job) for job in guilty]
+    assert len(list(tmp_path.iterdir())) == len(guilty)
+
+
 def test_a_plugin_gives_the_same_bits_as_on_this_machine(address: str) -> None:
     effect = dafxhost.effect("mda-combo", provider="builtin")
     audio, settings = (
@@ -145,6 +161,38 @@ def test_a_node_killed_in_the_middle(
         soon(lambda: executor.render(audio, settings, RATE) is not None and len(executor.nodes) == 2, 60)
         assert np.array_equal(executor.render(audio, settings, RATE), scaled(audio, settings))
         assert len(plugin_processes(TestCluster.raylet(added).pid)) == NODE_CORES
+
+
+RAYLET = """
+import subprocess, sys
+node = '''
+import sys, threading
+import numpy as np, psutil
+from dafxhost import __version__
+from dafxhost.execution.ray_actor import RenderActor, packed
+from lab_effects import lab_effect
+actor = RenderActor(1, __version__, packed(lab_effect("Gain")), {}, [])
+assert actor.start() == ""
+actor.render(np.zeros((1, 1, 9), np.float32), np.zeros((1, 1, 2)), 24000)
+print(psutil.Process().pid, *[p.pid for p in psutil.Process().children()], flush=True)
+actor.watch()
+'''
+pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+child = subprocess.Popen([sys.executable, "-c", node], text=True, **pipes)
+print(child.stdout.readline(), flush=True)
+"""
+
+
+def test_an_actor_does_not_outlive_its_raylet() -> None:
+    """Ray would let it end its calls first, for ever; the cluster may be out of reach, too."""
+    done = run(RAYLET)
+    assert done.returncode == 0, done.stderr
+    pids = [int(word) for word in done.stdout.split()]
+    assert len(pids) == 2  # the actor and its plugin's worker
+    _, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], 10)
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 def test_what_kills_two_nodes_fails_and_nothing_else(address: str, tmp_path: Path) -> None:
