@@ -106,12 +106,14 @@ class TestCluster:
         for node in ours:
             with contextlib.suppress(psutil.Error, KeyError):
                 daemons += [self.raylet(node), *self.raylet(node).children(recursive=True)]
-        self.cluster.shutdown()
+        try:
+            self.cluster.shutdown()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
         _, alive = psutil.wait_procs(daemons, 10)
         for process in alive:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
         assert not alive, f"left by Ray: {alive}"
 
 

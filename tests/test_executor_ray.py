@@ -103,7 +103,9 @@ def test_by_default_a_worker_for_every_core(address: str) -> None:
     with RayExecutor(lab_effect("Gain"), address=address) as executor:
         assert executor.workers == 2 * NODE_CORES
         render_on_both(executor)
-        assert sum(executor.nodes.values()) == 2 * NODE_CORES
+        # Cores that another executor has just let go of are taken as Ray reports them free.
+        enough = lambda: sum(executor.nodes.values()) == 2 * NODE_CORES  # noqa: E731
+        soon(lambda: executor.render(clips(1), draws(1, 1, 2), RATE) is not None and enough())
         assert repr(executor) == f"RayExecutor('lab-gain' by lab, {2 * NODE_CORES} workers on 2 nodes)"
 
 

@@ -147,12 +147,11 @@ class RayPool:
         if os.getpid() != self._pid:
             return
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
+            first, self._closed = not self._closed, True
             thread = self._thread
         if thread is None:
-            self.cluster.release()
+            if first:
+                self.cluster.release()
             return
         self._inbox.put(lambda: None)
         # The last reference may be dropped on the dispatcher thread itself.

@@ -220,6 +220,7 @@ class RayExecutor:
     def close(self) -> None:
         """End the workers. Results stay valid; renders still waiting fail with UsageError."""
         self._finalizer()
+        self._pool.close()  # if another thread is closing it: come back when that is done, too
 
     def __enter__(self) -> RayExecutor:
         return self
