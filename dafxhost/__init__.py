@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from dafxhost.effects import Provider as Provider
     from dafxhost.errors import DafxhostError as DafxhostError
     from dafxhost.errors import RenderError as RenderError
+    from dafxhost.execution.backends import open_executor as open_executor
     from dafxhost.execution.executor import Executor as Executor
+    from dafxhost.execution.ray_executor import RayExecutor as RayExecutor
     from dafxhost.layer import PluginLayer as PluginLayer
     from dafxhost.layer import PluginLoss as PluginLoss
     from dafxhost.parameters import Parameter as Parameter
@@ -34,6 +36,8 @@ _WHERE = {
     "DafxhostError": "dafxhost.errors",
     "RenderError": "dafxhost.errors",
     "Executor": "dafxhost.execution.executor",
+    "RayExecutor": "dafxhost.execution.ray_executor",
+    "open_executor": "dafxhost.execution.backends",
     "PluginLayer": "dafxhost.layer",
     "PluginLoss": "dafxhost.layer",
     "Parameter": "dafxhost.parameters",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from executor_backends import make_executor, needs_ray, ray_cluster  # noqa: F401  (fixtures)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_torch_thread() -> None:
@@ -11,3 +13,8 @@ def _one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=needs_ray)

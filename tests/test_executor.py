@@ -41,7 +41,14 @@ def scaled(audio: np.ndarray, settings: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def gain():
+def gain(make_executor):
+    with make_executor(lab_effect("Gain"), workers=2, deadline=10) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def local_gain():
+    """For what is said of this machine's arena."""
     with Executor(lab_effect("Gain"), workers=2, deadline=10) as executor:
         yield executor
 
@@ -64,11 +71,11 @@ def test_empty_batches(gain):
     assert gain.render(clips(2), draws(2, 0, 2), RATE).shape == (2, 0, 1, 2400)
 
 
-def test_one_and_two_workers_give_equal_bits():
+def test_one_and_two_workers_give_equal_bits(make_executor):
     audio, settings = clips(9, 2, 3001), draws(9, 3, 1)
     results = []
     for workers in (1, 2):
-        with Executor(lab_effect("Echo", ("feedback",)), workers=workers) as executor:
+        with make_executor(lab_effect("Echo", ("feedback",)), workers=workers) as executor:
             results.append([executor.render(audio, settings, RATE) for _ in range(2)])
     assert all(np.array_equal(results[0][0], other) for pair in results for other in pair)
 
@@ -88,7 +95,8 @@ def test_results_belong_to_the_caller(gain):
     row[:] = 0  # and is the caller's to write
 
 
-def test_memory_is_used_again(gain):
+def test_memory_is_used_again(local_gain):
+    gain = local_gain
     audio, settings = clips(8, 1, 24000), draws(8, 2, 2)
     gain.render(audio, settings, RATE)
     touched = gain._pool.arena._touched
@@ -97,9 +105,9 @@ def test_memory_is_used_again(gain):
     assert gain._pool.arena._touched <= touched + 2 * audio.nbytes * 2
 
 
-def test_results_outlive_the_executor():
+def test_results_outlive_the_executor(make_executor):
     audio, settings = clips(3), draws(3, 2, 2)
-    with Executor(lab_effect("Gain"), workers=1) as executor:
+    with make_executor(lab_effect("Gain"), workers=1) as executor:
         wet = executor.render(audio, settings, RATE)
     del executor
     gc.collect()
@@ -128,11 +136,16 @@ def test_other_floats_are_converted(gain):
     assert np.array_equal(gain.render(audio[:, :, ::-1], settings, RATE), expected[..., ::-1])
 
 
-def test_clips_in_the_workers_memory_are_not_copied(gain):
+def test_clips_in_the_workers_memory_are_recognised(local_gain):
+    audio = local_gain.empty((4, 1, 2400))
+    assert local_gain._offset(audio) is not None
+    assert local_gain._offset(audio.copy()) is None
+
+
+def test_clips_from_empty_and_from_results(gain):
     audio = gain.empty((4, 1, 2400))
     audio[:] = clips(4)
     settings = draws(4, 2, 2)
-    assert gain._offset(audio) is not None
     assert np.array_equal(gain.render(audio, settings, RATE), scaled(audio, settings))
     again = gain.render(gain.render(audio, settings[:, 0], RATE), settings[:, 1], RATE)
     assert np.array_equal(again, scaled(scaled(audio, settings[:, :1])[:, 0], settings[:, 1:])[:, 0])
@@ -175,15 +188,15 @@ def test_threads_share_an_executor(gain):
 
 @pytest.mark.parametrize("latency", [1, 100, 5000])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_latency_is_taken_out(latency, channels):
+def test_latency_is_taken_out(make_executor, latency, channels):
     audio, settings = clips(3, channels), draws(3, 2, 2)
-    with Executor(lab_effect("Late", latency=latency), workers=1) as executor:
+    with make_executor(lab_effect("Late", latency=latency), workers=1) as executor:
         assert np.array_equal(executor.render(audio, settings, RATE), scaled(audio, settings))
 
 
-def test_processes_are_clean_and_repeatable():
+def test_processes_are_clean_and_repeatable(make_executor):
     audio = clips(4, 1, 16)
-    with Executor(lab_effect("Inspect"), workers=2, seed=7) as executor:
+    with make_executor(lab_effect("Inspect"), workers=2, seed=7) as executor:
         facts = executor.render(audio, draws(4, 4, 2), RATE)[:, :, 0]
     assert not facts[..., 0].any(), "a worker imported torch"
     assert facts[..., 1].all(), "denormals are not flushed to zero"
@@ -197,25 +210,25 @@ def test_denormals_of_the_parent_are_left_alone(gain):
     assert (np.full(1, 1e-39, np.float32) * np.float32(1))[0] > 0
 
 
-def test_a_parameter_that_is_not_taken():
+def test_a_parameter_that_is_not_taken(make_executor):
     with (
-        Executor(lab_effect("Deaf"), workers=1) as executor,
+        make_executor(lab_effect("Deaf"), workers=1) as executor,
         pytest.raises(ParameterNotAppliedError, match=r"'trigger': sent plugin value 0\.5, read back 0\.25"),
     ):
         executor.render(clips(1), np.full((1, 2), 0.5), RATE)
 
 
-def test_verification_is_spot_all_or_off():
+def test_verification_is_spot_all_or_off(make_executor):
     audio, settings = clips(1, 1, 8), np.full((1, 50, 2), 0.25)
     settings[0, 40] = 0.5  # beyond the first, verified renders
     for verify, fails in (("spot", False), ("all", True), ("off", False)):
-        with Executor(lab_effect("Deaf"), workers=1, verify=verify) as executor:
+        with make_executor(lab_effect("Deaf"), workers=1, verify=verify) as executor:
             if fails:
                 with pytest.raises(ParameterNotAppliedError):
                     executor.render(audio, settings, RATE)
             else:
                 executor.render(audio, settings, RATE)
-    with Executor(lab_effect("Deaf"), workers=1, verify="off") as executor:
+    with make_executor(lab_effect("Deaf"), workers=1, verify="off") as executor:
         executor.render(clips(1), np.full((1, 2), 0.5), RATE)
 
 
@@ -295,13 +308,13 @@ def test_bad_sample_rate(gain, rate):
 @pytest.mark.parametrize(
     "arguments", [{"workers": 0}, {"deadline": 0}, {"block_size": 0}, {"verify": "yes"}], ids=str
 )
-def test_bad_arguments(arguments):
+def test_bad_arguments(make_executor, arguments):
     with pytest.raises(UsageError, match=next(iter(arguments))):
-        Executor(lab_effect("Gain"), **arguments)
+        make_executor(lab_effect("Gain"), **arguments)
 
 
-def test_a_closed_executor_says_so():
-    executor = Executor(lab_effect("Gain"), workers=1)
+def test_a_closed_executor_says_so(make_executor):
+    executor = make_executor(lab_effect("Gain"), workers=1)
     executor.close()
     executor.close()
     with pytest.raises(UsageError, match="closed"):

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from dafxhost import Executor, RenderError
@@ -40,9 +39,9 @@ def triggered(*jobs: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("processor", BAD)
-def test_a_bad_render_costs_itself_only(processor, tmp_path):
+def test_a_bad_render_costs_itself_only(make_executor, processor, tmp_path):
     settings = triggered((3, 1))
-    with Executor(lab_effect(processor), workers=2, deadline=0.7, failure_dir=tmp_path) as executor:
+    with make_executor(lab_effect(processor), workers=2, deadline=0.7, failure_dir=tmp_path) as executor:
         wet = executor.render(AUDIO, settings, RATE, on_error="nan")
         [failure] = executor.failures
         assert np.isnan(wet[3, 1]).all()
@@ -63,9 +62,9 @@ def test_a_bad_render_costs_itself_only(processor, tmp_path):
         assert executor.failures == []
 
 
-def test_the_log_of_a_crash_is_reported(tmp_path):
+def test_the_log_of_a_crash_is_reported(make_executor, tmp_path):
     with (
-        Executor(lab_effect("Segfault"), workers=1, failure_dir=tmp_path) as executor,
+        make_executor(lab_effect("Segfault"), workers=1, failure_dir=tmp_path) as executor,
         pytest.raises(RenderError) as caught,
     ):
         executor.render(AUDIO, triggered((0, 0), (7, 2)), RATE)
@@ -78,10 +77,10 @@ def test_the_log_of_a_crash_is_reported(tmp_path):
 
 @pytest.mark.parametrize("how", ["segfault", "exit", "kill", "hang"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_render_that_fails_once_is_tried_again(how, workers, tmp_path):
+def test_a_render_that_fails_once_is_tried_again(make_executor, how, workers, tmp_path):
     settings = triggered((2, 2))
     effect = lab_effect("Once", marker=str(tmp_path / "marker"), how=how)
-    with Executor(effect, workers=workers, deadline=0.7, failure_dir=tmp_path / "no") as executor:
+    with make_executor(effect, workers=workers, deadline=0.7, failure_dir=tmp_path / "no") as executor:
         wet = executor.render(AUDIO, settings, RATE)
         assert executor.stats.retried == 1 and executor.stats.replaced == 1
     assert (tmp_path / "marker").read_text() == how
@@ -112,25 +111,28 @@ def test_all_workers_killed_while_idle(tmp_path):
             assert np.array_equal(executor.render(AUDIO, SETTINGS, RATE), scaled(AUDIO, SETTINGS))
 
 
-def test_a_plugin_that_does_not_load_is_said_quickly(tmp_path):
+def test_a_plugin_that_does_not_load_is_said_quickly(make_executor, tmp_path):
     began = time.monotonic()
-    with Executor(lab_effect("Refuse"), workers=2, failure_dir=tmp_path) as executor:
+    with make_executor(lab_effect("Refuse"), workers=2, failure_dir=tmp_path) as executor:
         with pytest.raises(PluginError, match="could not be loaded by lab: RuntimeError: no such"):
             executor.render(AUDIO, SETTINGS, RATE, on_error="nan")
         with pytest.raises(PluginError, match="no such plugin file"):  # and again
             executor.render(AUDIO, SETTINGS, RATE)
     with (
-        Executor(lab_effect("CrashAtLoad"), workers=2) as executor,
+        make_executor(lab_effect("CrashAtLoad"), workers=2) as executor,
         pytest.raises(PluginError, match=r"could not be loaded by lab: worker died of signal 11"),
     ):
         executor.render(AUDIO, SETTINGS, RATE)
     assert time.monotonic() - began < 20
 
 
-def test_a_processor_in_the_main_script():
+def test_a_processor_in_the_main_script(make_executor):
     effect = lab_effect("Gain")
     object.__setattr__(effect.provider, "processor", "__main__:Gain")
-    with Executor(effect, workers=1) as executor, pytest.raises(PluginError, match="move it to a module"):
+    with (
+        make_executor(effect, workers=1) as executor,
+        pytest.raises(PluginError, match="move it to a module"),
+    ):
         executor.render(AUDIO, SETTINGS, RATE)
 
 
@@ -164,17 +166,17 @@ def test_one_bad_clip_does_not_make_a_batch_hopeless(tmp_path):
         assert len(executor.failures) == 12 and np.isfinite(wet[1:]).all()
 
 
-def test_an_input_that_cannot_be_saved_hides_nothing(tmp_path):
+def test_an_input_that_cannot_be_saved_hides_nothing(make_executor, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with Executor(lab_effect("Raise"), workers=1, failure_dir=tmp_path / "file") as executor:
+    with make_executor(lab_effect("Raise"), workers=1, failure_dir=tmp_path / "file") as executor:
         executor.render(AUDIO, triggered((1, 1)), RATE, on_error="nan")
         [failure] = executor.failures
     assert failure.reason == BAD["Raise"] and failure.saved_input == ""
     assert "could not be saved" in failure.log
 
 
-def test_a_plugin_that_writes_into_its_input_spoils_nobody(tmp_path):
-    with Executor(lab_effect("Scribble"), workers=1, failure_dir=tmp_path) as executor:
+def test_a_plugin_that_writes_into_its_input_spoils_nobody(make_executor, tmp_path):
+    with make_executor(lab_effect("Scribble"), workers=1, failure_dir=tmp_path) as executor:
         executor.render(AUDIO[:2], SETTINGS[:2], RATE, on_error="nan")
         assert "read-only" in executor.failures[0].reason
 
@@ -192,9 +194,9 @@ def test_logs_do_not_grow_without_end():
         assert os.fstat(executor._pool._workers[0]._log).st_size < 4 << 20
 
 
-def test_closing_mid_batch_fails_the_future_and_leaves_no_process():
+def test_closing_mid_batch_fails_the_future_and_leaves_no_process(make_executor):
     settings = np.full((8, 3, 2), 0.2)
-    executor = Executor(lab_effect("Sleeper"), workers=2)
+    executor = make_executor(lab_effect("Sleeper"), workers=2)
     future = executor.submit(AUDIO, settings, RATE)
     time.sleep(0.3)
     began = time.monotonic()
@@ -202,24 +204,24 @@ def test_closing_mid_batch_fails_the_future_and_leaves_no_process():
     assert time.monotonic() - began < 2
     with pytest.raises(UsageError, match="closed before the render was done"):
         future.result(1)
-    assert psutil.Process().children() == []
+    assert make_executor.gone()
 
 
-def test_an_executor_that_nobody_holds_closes_itself():
-    executor = Executor(lab_effect("Gain"), workers=2)
+def test_an_executor_that_nobody_holds_closes_itself(make_executor):
+    executor = make_executor(lab_effect("Gain"), workers=2)
     executor.render(AUDIO, SETTINGS, RATE)
-    assert len(psutil.Process().children()) == 2
+    assert len(make_executor.plugin_processes()) == 2
     threads = threading.active_count()
     del executor
-    assert psutil.Process().children() == [] and threading.active_count() < threads
+    assert make_executor.gone() and threading.active_count() < threads
     # Held by its unfinished work only, it finishes that first.
-    future = Executor(lab_effect("Gain"), workers=1).submit(AUDIO, SETTINGS, RATE)
+    future = make_executor(lab_effect("Gain"), workers=1).submit(AUDIO, SETTINGS, RATE)
     assert np.array_equal(future.result(20), scaled(AUDIO, SETTINGS))
 
 
-def test_interrupted_render_leaves_the_executor_usable():
+def test_interrupted_render_leaves_the_executor_usable(make_executor):
     settings = np.full((8, 3, 2), 0.1)
-    with Executor(lab_effect("Sleeper"), workers=2) as executor:
+    with make_executor(lab_effect("Sleeper"), workers=2) as executor:
         executor.render(AUDIO[:1], settings[:1] * 0, RATE)
         timer = threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
         timer.start()
@@ -244,9 +246,9 @@ def test_nothing_is_left_in_shared_memory():
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_failure_folder_is_made_only_when_needed(tmp_path):
+def test_failure_folder_is_made_only_when_needed(make_executor, tmp_path):
     folder: Path = tmp_path / "deep" / "down"
-    with Executor(lab_effect("Raise"), workers=1, failure_dir=folder) as executor:
+    with make_executor(lab_effect("Raise"), workers=1, failure_dir=folder) as executor:
         executor.render(AUDIO, SETTINGS, RATE)
         assert not folder.exists()
         executor.render(AUDIO, triggered((0, 0)), RATE, on_error="nan")

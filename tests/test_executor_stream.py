@@ -6,7 +6,6 @@ import os
 import signal
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
@@ -23,10 +22,10 @@ def noise(channels: int, samples: int) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("effect", ["Echo", "Late"])
-def test_a_stream_equals_a_render(effect, channels):
+def test_a_stream_equals_a_render(make_executor, effect, channels):
     audio = noise(channels, 5 * 1000 + 317)
     fx = lab_effect(effect, ("gain",), **({"latency": 1234} if effect == "Late" else {}))
-    with Executor(fx, workers=1) as executor:
+    with make_executor(fx, workers=1) as executor:
         whole = executor.render(audio[None], np.array([[0.7]]), RATE)[0]
         with executor.stream(np.array([0.7]), RATE, channels) as stream:
             assert stream.latency == (1234 if effect == "Late" else 0)
@@ -38,9 +37,9 @@ def test_a_stream_equals_a_render(effect, channels):
             assert np.array_equal(stream.process(audio[:, :1000]), pieces[0])
 
 
-def test_streams_and_renders_side_by_side():
+def test_streams_and_renders_side_by_side(make_executor):
     audio = noise(1, 3000)
-    with Executor(lab_effect("Echo", ("gain",)), workers=1) as executor:
+    with make_executor(lab_effect("Echo", ("gain",)), workers=1) as executor:
         with executor.stream([0.5], RATE, 1) as a, executor.stream([0.1], RATE, 1) as b:
             first = [a.process(audio[:, :1000]), b.process(audio[:, :1000])]
             whole = executor.render(audio[None, :, :], np.array([[[0.5], [0.1]]]), RATE)[0]
@@ -58,8 +57,11 @@ def test_memory_does_not_grow():
         assert executor._pool.arena._touched == touched
 
 
-def test_tensors_and_bad_chunks():
-    with Executor(lab_effect("Gain"), workers=1) as executor, executor.stream([0.5, 0], RATE, 1) as stream:
+def test_tensors_and_bad_chunks(make_executor):
+    with (
+        make_executor(lab_effect("Gain"), workers=1) as executor,
+        executor.stream([0.5, 0], RATE, 1) as stream,
+    ):
         assert isinstance(stream.process(torch.zeros(1, 10)), torch.Tensor)
         with pytest.raises(ShapeError, match="2 channels; this stream has 1"):
             stream.process(noise(2, 10))
@@ -89,14 +91,14 @@ def test_tensors_and_bad_chunks():
         ("Nan", "broke off: returned NaN/Inf"),
     ],
 )
-def test_a_stream_that_breaks_off(processor, words):
-    with Executor(lab_effect(processor), workers=1, deadline=0.5) as executor:
+def test_a_stream_that_breaks_off(make_executor, processor, words):
+    with make_executor(lab_effect(processor), workers=1, deadline=0.5) as executor:
         with executor.stream([0.5, 1.0], RATE, 1) as stream:
             with pytest.raises(PluginError, match=words):
                 stream.process(noise(1, 100))
             with pytest.raises(UsageError, match="not open"):
                 stream.process(noise(1, 100))
-        assert psutil.Process().children() == []
+        assert make_executor.gone()
 
 
 @pytest.mark.parametrize(
@@ -107,14 +109,14 @@ def test_a_stream_that_breaks_off(processor, words):
         ("Deaf", ParameterNotAppliedError, "trigger"),
     ],
 )
-def test_a_stream_that_does_not_open(processor, error, words):
+def test_a_stream_that_does_not_open(make_executor, processor, error, words):
     with (
-        Executor(lab_effect(processor), workers=1) as executor,
+        make_executor(lab_effect(processor), workers=1) as executor,
         pytest.raises(error, match=words),
         executor.stream([0.5, 0], RATE, 1),
     ):
         pass
-    assert psutil.Process().children() == []
+    assert make_executor.gone()
 
 
 def test_a_stream_killed_from_outside():

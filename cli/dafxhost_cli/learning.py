@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dafxhost_cli.console import note, result, result_json, table
-from dafxhost_cli.options import DataOption, Json, WorkersOption
+from dafxhost_cli.options import DataOption, ExecutorOption, Json, WorkersOption
 
 if TYPE_CHECKING:
     from dafxhost.training.config import TrainConfig
@@ -41,6 +41,7 @@ def train(
     provider: Annotated[str | None, typer.Option("--provider", help="Which host serves the effect.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", min=0)] = None,
     workers: WorkersOption = None,
+    executor: ExecutorOption = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of training options.")] = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="New run folder [default: runs/EFFECT-TIME].")
@@ -64,6 +65,7 @@ def train(
         "provider": provider,
         "seed": seed,
         "workers": workers,
+        "executor": executor,
     }
     given = {k: v for k, v in flags.items() if v is not None}
     wanted = _config(given, config, resume, run_dir)

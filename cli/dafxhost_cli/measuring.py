@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dafxhost_cli.console import note, result, table
-from dafxhost_cli.options import Json, ProviderOption, SeedOption, WorkersOption
+from dafxhost_cli.options import ExecutorOption, Json, ProviderOption, SeedOption, WorkersOption
 
 if TYPE_CHECKING:
     from dafxhost.data.sources import AudioSource
@@ -30,6 +30,7 @@ def evaluate(
     seed: SeedOption = 0,
     provider: ProviderOption = None,
     workers: WorkersOption = None,
+    executor: ExecutorOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write a report in Markdown too.")
     ] = None,
@@ -39,10 +40,12 @@ def evaluate(
 
     Grant's protocol: the controller beside the input left alone, random settings and one constant setting.
     """
+    from dafxhost.execution.backends import check_kind
     from dafxhost.training.evaluation import evaluate as run_evaluation
     from dafxhost.training.runs import load_run
     from dafxhost_cli.progress import Display
 
+    check_kind(executor or "processes")
     if output is not None:
         _check_writable(output)
     loaded = load_run(run)
@@ -50,8 +53,9 @@ def evaluate(
     note(f"run {run}, effect {loaded.effect_name}; {examples} examples of {source.description}, seed {seed}")
     with Display() as display:
         done = run_evaluation(
-            loaded, source, examples, seed, provider=provider, workers=workers, progress=_Progress(display)
-        )
+            loaded, source, examples, seed, provider=provider, workers=workers,
+            executor=executor or "processes", progress=_Progress(display),
+        )  # fmt: skip
     if output is not None:
         _write(output, done.to_markdown())
     if as_json:

@@ -15,6 +15,13 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder of recordings; without it, a synthetic corpus.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random draw.", min=0)]
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        help="Where plugins run: processes, on this machine, or ray, a cluster [default: processes].",
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", help="Worker processes; as many as there are CPU cores if not given.", min=1),

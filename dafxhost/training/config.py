@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dafxhost.errors import RunError, UsageError
+from dafxhost.execution.backends import KINDS
 
 SPACES = ("loss", "signal")
 
@@ -57,6 +58,7 @@ class TrainConfig:
         patience: validations without an improvement after which training ends; 0 never.
         seed: of every random draw. device: where the networks run ("cpu", "cuda"); plugins run on the CPU.
         workers: worker processes; 0 is one a core. deadline: seconds one render may take.
+        executor: where plugins run: "processes" (this machine) or "ray" (a cluster, see `RayExecutor`).
     """
 
     effect: str = "mda-combo"
@@ -104,6 +106,7 @@ class TrainConfig:
     device: str = "cpu"
     workers: int = 0
     deadline: float = 30.0
+    executor: str = "processes"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fft_sizes", tuple(self.fft_sizes))
@@ -116,6 +119,7 @@ class TrainConfig:
         for name in natural.split():
             self._check(getattr(self, name) >= 0, name, "must be 0 or more")
         self._check(self.space in SPACES, "space", f"must be one of {', '.join(SPACES)}")
+        self._check(self.executor in KINDS, "executor", f"must be one of {', '.join(KINDS)}")
         self._check(self.bins >= 4, "bins", "must be at least 4")
         self._check(self.samples >= 1024, "samples", "must be at least 1024")
         self._check(0 <= self.dropout < 1, "dropout", "must lie in 0..1")

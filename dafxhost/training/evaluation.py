@@ -9,6 +9,7 @@ chosen on the recordings measured.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from dafxhost.data.examples import ExampleBatch, Examples
 from dafxhost.data.sources import AudioSource
 from dafxhost.effects import Effect
 from dafxhost.errors import RunError, UsageError
+from dafxhost.execution.backends import open_executor
 from dafxhost.execution.executor import Executor
 from dafxhost.losses import MultiResolutionSTFT
 from dafxhost.registry import effect as find_effect
@@ -128,6 +130,7 @@ def evaluate(
     *,
     provider: str | None = None,
     workers: int | None = None,
+    executor: str = "processes",
     apply_probability: float = 0.9,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -137,6 +140,7 @@ def evaluate(
         run: a loaded run or its folder. If the folder has a "supervised" checkpoint, that is measured too.
         source: the recordings. n: examples. seed: of their draws.
         provider: renders with another provider than the best one here.
+        workers: worker processes. executor: where they run, "processes" or "ray".
         apply_probability: how often an example has the effect at all. 0.9 is Grant's; where it has not, the
             target is the dry input, and the input left alone is perfect.
         progress: called with (examples done, n).
@@ -154,17 +158,18 @@ def evaluate(
         ways["supervised only"] = load_run(run.path, "supervised", effect)
     keep_memory()
     threads_before = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0))  # a cluster's workers may be more
     with (
-        Executor(effect, workers=workers) as executor,
-        ThreadPoolExecutor(executor.workers, "dafxhost-evaluation") as threads,
+        open_executor(effect, executor, workers=workers) as opened,
+        ThreadPoolExecutor(min(opened.workers, cores), "dafxhost-evaluation") as threads,
     ):
         # Examples are judged side by side, so that torch's own threads would only be in the way.
-        torch.set_num_threads(1 if executor.workers > 1 else threads_before)
+        torch.set_num_threads(1 if min(opened.workers, cores) > 1 else threads_before)
         try:
-            bench = _Bench(run, executor, threads)
+            bench = _Bench(run, opened, threads)
             constant = bench.best_constant(seed)
             examples = Examples(
-                source, executor, sample_rate=run.sample_rate, samples=run.samples,
+                source, opened, sample_rate=run.sample_rate, samples=run.samples,
                 apply_probability=apply_probability,
             )  # fmt: skip
             measured = [

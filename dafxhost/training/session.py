@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from dafxhost.data.sources import AudioSource, FolderSource, Split
 from dafxhost.effects import Effect
 from dafxhost.encoders import Encoder, load_encoder
 from dafxhost.errors import UsageError
-from dafxhost.execution.executor import Executor
+from dafxhost.execution.backends import open_executor
 from dafxhost.losses import MultiResolutionSTFT, TransferLoss
 from dafxhost.registry import encoder as make_encoder
 from dafxhost.registry import estimator as make_estimator
@@ -83,10 +84,14 @@ class Session:
         torch.manual_seed(config.seed)
         keep_memory()
         self.executor = stack.enter_context(
-            Executor(self.effect, workers=config.workers or None, deadline=config.deadline)
+            open_executor(
+                self.effect, config.executor, workers=config.workers or None, deadline=config.deadline
+            )
         )
         self.usage = CoreUsage(self.executor)
-        self.cores = self.executor.workers if self.device.type == "cpu" else 1
+        # A cluster's workers may be more than this machine has cores.
+        own = min(self.executor.workers, len(os.sched_getaffinity(0)))
+        self.cores = own if self.device.type == "cpu" else 1
         self.threads = stack.enter_context(ThreadPoolExecutor(self.cores, "dafxhost-training"))
         self.torch_threads = torch.get_num_threads()
         stack.callback(torch.set_num_threads, self.torch_threads)
