@@ -37,6 +37,7 @@ def run_ending(kind: str, ending: str, bundle: Path, folder: Path) -> list[str]:
     environment = {**os.environ, MARK: mark}
     parent = subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -50,7 +51,7 @@ def run_ending(kind: str, ending: str, bundle: Path, folder: Path) -> list[str]:
         if number is not None and first:
             time.sleep(0.2)
             os.killpg(parent.pid, number)
-        _, errors = parent.communicate(timeout=20)
+        _, errors = parent.communicate("end\n", timeout=20)
     except subprocess.TimeoutExpired:
         parent.kill()
         errors = "the parent did not end"
@@ -91,6 +92,7 @@ def _parent(kind: str, ending: str, bundle: str, folder: str) -> None:
             future.result()
     else:
         print("busy", flush=True)
+        sys.stdin.readline()  # until it has been seen what there is
     # No executor is closed: the program just ends.
 
 
