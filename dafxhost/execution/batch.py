@@ -31,6 +31,7 @@ class Batch:
 
     Args:
         processor: id, and where in the arena its description is. owner: kept alive until the batch is done.
+        lenient: a parameter that a render does not take fails that render only, unless none takes it.
         inputs: offset of the clips in the arena if they lie there already, or None to make room for them.
     """
 
@@ -46,6 +47,7 @@ class Batch:
         shape: tuple[int, int, int],
         inputs: int | None,
         owner: Any,
+        lenient: bool,
     ) -> None:
         self.number, self.effect, self.spec, self.settings, self.owner = number, effect, spec, settings, owner
         clips, channels, samples = shape
@@ -91,6 +93,7 @@ class Batch:
         self.began = time.monotonic()
         self.reasons: dict[int, str] = {}  # why jobs failed that are tried a second time
         self.not_applied: dict[int, Exception] = {}  # where a parameter's value was not taken
+        self.lenient = lenient
         self.failures: list[JobFailure] = []
         self.error: BaseException | None = None
         self.hopeless = False  # the first renders all failed; what is left is to be skipped

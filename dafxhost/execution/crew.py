@@ -136,6 +136,12 @@ class Crew:
             worker.hung_up = time.monotonic()
             self._selector.unregister(worker.socket)
 
+    def hear(self) -> None:
+        """Read what workers have said."""
+        for worker in list(self.workers):
+            while worker in self.workers and (message := worker.receive()):
+                self._foreman.on_message(worker, message)
+
     def _on_death(self, worker: WorkerProcess) -> None:
         if worker in self.workers:
             self._bury(worker, worker.death())

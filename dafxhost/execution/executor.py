@@ -138,7 +138,8 @@ class Executor:
 
         Raises:
             ShapeError, ParameterError, UsageError: audio or settings are not as described.
-            PluginError: the plugin does not load. ParameterNotAppliedError: it did not take a value.
+            PluginError: the plugin does not load. ParameterNotAppliedError: it did not take a value (with
+                "nan": in any render).
             RenderError: some renders failed twice; has `failures` and the `partial` result.
 
         Warns:
@@ -211,6 +212,7 @@ class Executor:
             shape=clips.shape,  # type: ignore[arg-type]
             inputs=in_place,
             owner=(self, clips if in_place is not None else None),
+            lenient=on_error == "nan",
         )
         pool.submit(batch)
         if in_place is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import math
+import os
 import platform
 import time
 import traceback
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from dafxhost.execution.protocol import PREPARING, RUNNING
 from dafxhost.processor import Processor, RenderSpec
 
 VERIFIED_FIRST, VERIFIED_EVERY = 8, 100
@@ -23,10 +25,6 @@ REPEATED_EVERY = 500
 """The first render and then one in so many is rendered twice, to see whether the samples are the same."""
 
 _libc = ctypes.CDLL(None)
-
-
-def _nothing() -> None:
-    pass
 
 
 class NotAppliedError(Exception):
@@ -82,6 +80,7 @@ class Instance:
     """One processor and what the worker knows about it.
 
     Attributes:
+        enter: called with the phase (of `protocol`) that begins, within a render.
         seconds, reset_seconds: the plugin's own time in the last render, and what of it went into the reset.
         difference: the largest difference between two
             renders of the same job, if the last one was made twice and they differed; else None.
@@ -95,6 +94,9 @@ class Instance:
         self.renders = 0
         self.seconds = self.reset_seconds = 0.0
         self.difference: float | None = None
+        self.enter: Callable[[int], None] = lambda phase: None
+        self._verified = False
+        self._pid = os.getpid()
         self._floating_point = floating_point
         self._scratch: tuple[np.ndarray, np.ndarray] | None = None
         floating_point.restore(self.spec.flush_denormals)
@@ -115,6 +117,7 @@ class Instance:
 
     def prepare(self, values: np.ndarray) -> None:
         """Reset to `values`, and verify by reading back now and then."""
+        self.enter(PREPARING)
         self._floating_point.restore(self.spec.flush_denormals)
         _libc.srand(self.spec.seed)
         began = time.perf_counter()
@@ -122,12 +125,10 @@ class Instance:
         self.seconds = self.reset_seconds = time.perf_counter() - began
         # A fresh instance may have been loaded just now.
         self._floating_point.restore(self.spec.flush_denormals)
-        if self._verifies():
+        self._verified = self.verify == "values" or self._due(VERIFIED_FIRST, VERIFIED_EVERY)
+        if self._verified:
             self._check_values(values)
         self.renders += 1
-
-    def _verifies(self) -> bool:
-        return self.verify == "values" or self._due(VERIFIED_FIRST, VERIFIED_EVERY)
 
     def _due(self, first: int, every: int) -> bool:
         if self.verify == "spot":
@@ -147,17 +148,12 @@ class Instance:
             index = int(wrong[0])
             raise NotAppliedError(index, float(values[index]), float(read[index]))
 
-    def render(
-        self, values: np.ndarray, audio: np.ndarray, out: np.ndarray, prepared: Callable[[], None] = _nothing
-    ) -> None:
-        """One whole render `[C, T]` into `out`, latency compensated; now and then a second, to compare.
-        `prepared` is called between the reset and the audio.
-        """
+    def render(self, values: np.ndarray, audio: np.ndarray, out: np.ndarray) -> None:
+        """One whole render `[C, T]` into `out`, latency compensated; now and then a second, to compare."""
         repeat = self._due(1, REPEATED_EVERY)
-        verify = self._verifies()
-        self._render(values, audio, out, prepared)
+        self._render(values, audio, out)
         check_output(out)
-        if verify:  # plugins change values by themselves, too
+        if self._verified:  # plugins change values by themselves, too
             self._check_values(values)
         self.difference = None
         if repeat:
@@ -168,7 +164,9 @@ class Instance:
         if self.spec.reset in ("reset", "state"):
             # A second reset would leak like the first: only a new instance can tell.
             spec = {**self._description["spec"], "reset": "fresh"}
+            self.enter(PREPARING)
             other = Instance({**self._description, "spec": spec, "verify": "off"}, self._floating_point)
+            other.enter = self.enter
             other.render(values, audio, again)
             other.close()
         else:
@@ -178,22 +176,21 @@ class Instance:
                 self.difference = float(np.abs(again - out).max())
         self.seconds = seconds
 
-    def _render(
-        self, values: np.ndarray, audio: np.ndarray, out: np.ndarray, prepared: Callable[[], None] = _nothing
-    ) -> None:
+    def _render(self, values: np.ndarray, audio: np.ndarray, out: np.ndarray) -> None:
         self.prepare(values)
-        prepared()
         latency = int(self.processor.latency)
         if latency > 0:
             audio, wet = self._padded(audio, latency)
         else:
             wet = out
         # The memory was used before: what a plugin leaves unwritten shall not pass for its output.
-        length = wet.shape[1]
-        wet[:, 0] = wet[:, length // 2] = wet[:, length - 1] = np.nan
+        wet[:, :: self.spec.block_size] = wet[:, -1] = np.nan
+        self.enter(RUNNING)
         began = time.perf_counter()
         self.processor.process(audio, wet)
         self.seconds += time.perf_counter() - began
+        if os.getpid() != self._pid:
+            os._exit(0)  # the plugin forked, and this is the child
         if latency > 0:
             out[:] = wet[:, latency:]
 

@@ -92,6 +92,7 @@ class Pool:
         self._descriptions: dict[RenderSpec, tuple[int, Region]] = {}
         self._load_deaths = 0
         self._early_deaths = [0, 0]  # of workers that never said anything, and of others
+        self._left: set[int] = set()  # batches that a worker has just left
         self._suspects: dict[int, set[int]] = {}
         self._busy_since: float | None = None
         self._tick = min(TICK, deadline / 4)
@@ -251,6 +252,8 @@ class Pool:
                 self._on_wake()  # first: batches must be known before they are spoken of
                 for key, _ in ready:
                     key.data()
+                if self._left:
+                    self._settle()
                 if time.monotonic() >= self._next_watch:
                     self._watch()
             self._fail_all(UsageError("this executor was closed before the render was done"))
@@ -321,8 +324,7 @@ class Pool:
         kind = message[:1]
         if kind == protocol.LEFT:
             self._load_deaths, self._early_deaths = 0, [0, 0]
-            if (batch := self._batches.get(protocol.unpack_left(message))) is not None:
-                self._look_at(batch)
+            self._left.add(protocol.unpack_left(message))
         elif kind == protocol.FAILED:
             self._on_failed(worker, protocol.unpack_report(message))
         elif kind == protocol.UNREPEATABLE:
@@ -331,6 +333,14 @@ class Pool:
             worker.greeted = True
         elif kind == protocol.RETIRING:
             worker.retiring = True
+
+    def _settle(self) -> None:
+        """Look at the batches that workers have left."""
+        self._crew.hear()  # what was said before a batch was complete must not come too late
+        for number in list(self._left):
+            if (batch := self._batches.get(number)) is not None:
+                self._look_at(batch)
+        self._left.clear()
 
     def _look_at(self, batch: Batch) -> None:
         """End the batch if nothing is left of it, with nobody still at work in its memory."""
@@ -369,8 +379,11 @@ class Pool:
             batch.abort(PluginError(f"{where}: {report['text']}"))
         elif report["reason"] == "parameter":
             error = not_applied(effect, report)
+            if not batch.lenient:
+                batch.abort(error)
+                return
             batch.not_applied.setdefault(job, error)
-            self._failed_once(batch, job, str(error), worker)
+            self._failed_once(batch, job, str(error).removeprefix(f"effect {effect.name!r} "), worker)
         elif report["reason"] == "input":
             row = job // batch.columns
             batch.abort(ParameterError(f"audio of clip {row} holds NaN or infinite samples"))

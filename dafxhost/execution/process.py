@@ -23,6 +23,7 @@ LARGEST_LOG = 64 << 20
 # The worker gets the parent's own search path, so that whatever the parent can import a worker can.
 _BOOT = (
     "import json, sys; setup = json.loads(sys.argv[1]); sys.path[:] = setup['path']; "
+    "from dafxhost.execution.guard import post; post(); "
     "from dafxhost.execution.worker import main; main(setup)"
 )
 _ONE_THREAD = dict.fromkeys(

@@ -41,7 +41,7 @@ from dafxhost.execution.reset_proof import TRIALS, prove
 
 LARGEST_LOG = 1 << 20
 KEPT_PROCESSORS = 4
-HOUSEKEEPING = 10_000_000  # ns between looks at the log's size and the memory in use
+HOUSEKEEPING = 1_000_000  # ns between looks at the log's size and the memory in use
 HARD_LIMIT = 4  # times the memory limit: a plugin's requests for more than that are refused
 PR_SET_PDEATHSIG = 1
 MADV_POPULATE_WRITE = 23
@@ -139,7 +139,7 @@ class Worker:
                 if batch.layout.holes != self._holes and self._mapped is not None:
                     self._holes, self._mapped = batch.layout.holes, bytearray(len(self._mapped))
             self._render(batch, job)
-            if self._claim[SINCE] > self._next_look:
+            if time.monotonic_ns() > self._next_look:
                 self._look_after_itself(batch)
 
     def _leave(self, batch: _Batch | None) -> None:
@@ -167,10 +167,10 @@ class Worker:
         claim[SINCE] = time.monotonic_ns()
         claim[PHASE] = phase
 
-    def _prepared(self) -> None:
-        """The plugin is made and set, which may take as long as loading; now to the audio."""
+    def _enter(self, phase: int) -> None:
+        """The next part of the job in hand."""
         self._claim[SINCE] = time.monotonic_ns()
-        self._claim[PHASE] = RUNNING
+        self._claim[PHASE] = phase
 
     def _end(self) -> None:
         self._claim[PHASE] = IDLE
@@ -181,6 +181,7 @@ class Worker:
         if instance is None:
             self._begin(LOADING, batch, job)
             instance = self._instances[key] = Instance(self._descriptions[key].content, self._floating_point)
+            instance.enter = self._enter
             while len(self._instances) > KEPT_PROCESSORS:
                 self._instances.popitem(last=False)[1].close()
         if len(self._instances) > 1:
@@ -213,7 +214,7 @@ class Worker:
             self._populate(layout.outputs + job * layout.output_stride, layout.output_stride)
             instance = self._get(layout.processor, layout.batch, job)
             self._begin(PREPARING, layout.batch, job)
-            instance.render(batch.values[job], audio, out, self._prepared)
+            instance.render(batch.values[job], audio, out)
         except BaseException as error:  # noqa: BLE001  (may be anything, also SystemExit; it is reported)
             batch.state[job] = protocol.BROKEN
             self._report(error, layout.batch, job)
