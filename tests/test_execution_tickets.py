@@ -89,7 +89,7 @@ def test_a_ticket_that_comes_twice_does_no_harm():
     with Executor(lab_effect("Sleeper"), workers=2) as executor:
         future = executor.submit(audio, settings, RATE)
         time.sleep(0.1)
-        [batch] = executor._pool._batches.values()
+        [batch] = executor._pool.ledger.batches.values()
         executor._pool._tickets.put(batch.page, range(12), batch.number)
         assert np.array_equal(future.result(20), scaled(audio, settings))
         executor._pool._tickets.put(batch.page, range(12), batch.number)  # of a batch that is over

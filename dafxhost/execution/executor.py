@@ -282,12 +282,12 @@ class Executor:
     @property
     def failures(self) -> list[JobFailure]:
         """Renders that failed twice in the batch that was finished last."""
-        return list(self._pool.last_failures)
+        return list(self._pool.ledger.last_failures)
 
     @property
     def unrepeatable(self) -> Unrepeatable | None:
         """The first case in which a second render of the same job differed; None as long as none did."""
-        return self._pool.unrepeatable
+        return self._pool.ledger.unrepeatable
 
     @property
     def stats(self) -> RenderStats:

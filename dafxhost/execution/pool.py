@@ -16,35 +16,27 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dafxhost.effects import Effect
 from dafxhost.errors import (
     DafxhostError,
-    JobFailure,
-    ParameterError,
-    ParameterNotAppliedError,
-    PluginError,
     UsageError,
 )
 from dafxhost.execution import protocol
 from dafxhost.execution.arena import Arena, Region
 from dafxhost.execution.batch import Batch
 from dafxhost.execution.crew import START_DEADLINE, Crew
-from dafxhost.execution.failures import save_input
-from dafxhost.execution.process import Claim, WorkerFailedError, WorkerProcess
+from dafxhost.execution.ledger import Ledger
+from dafxhost.execution.process import WorkerFailedError, WorkerProcess
 from dafxhost.execution.reset_proof import TRIALS, ResetProof
-from dafxhost.execution.stats import RenderStats, Unrepeatable
+from dafxhost.execution.stats import RenderStats
 from dafxhost.execution.tickets import TicketPipe
 from dafxhost.processor import RenderSpec
 
 TICK = 0.25  # s between looks at the deadlines while there is work
-ATTEMPTS = 2
-SAVED_INPUTS = 16  # a batch; a plugin that always fails must not fill the disk
 PROOF_PATIENCE = 120.0  # s
-HOPELESS = 8  # jobs of a batch that failed with none done: the rest is not tried, nor they again
 
 
 class Pool:
@@ -63,10 +55,7 @@ class Pool:
         memory_limit: int,
     ) -> None:
         self.effect, self.size, self.deadline, self.verify = effect, workers, deadline, verify
-        self.failure_dir = failure_dir
         self.arena = Arena()
-        self.last_failures: list[JobFailure] = []
-        self.unrepeatable: Unrepeatable | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -79,8 +68,9 @@ class Pool:
         # The rest belongs to the dispatcher thread.
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
-        self._crew = Crew(
-            self,
+        self.ledger = Ledger(effect, self.arena, self._issue, failure_dir)
+        self._crew = self.ledger.crew = Crew(
+            self.ledger,
             self.arena,
             self._tickets,
             self._selector,
@@ -88,17 +78,9 @@ class Pool:
             deadline=deadline,
             memory_limit=memory_limit,
         )
-        self._batches: dict[int, Batch] = {}
         self._descriptions: dict[RenderSpec, tuple[int, Region]] = {}
-        self._load_deaths = 0
-        self._early_deaths = [0, 0]  # of workers that never said anything, and of others
-        self._left: set[int] = set()  # batches that a worker has just left
-        self._suspects: dict[int, set[int]] = {}
-        self._busy_since: float | None = None
         self._tick = min(TICK, deadline / 4)
         self._next_watch = 0.0
-        self._retried = 0
-        self._wall_seconds = 0.0
 
     # ---- called by the executor, from any thread
 
@@ -148,7 +130,7 @@ class Pool:
             return self._descriptions[spec]
 
     def submit(self, batch: Batch) -> None:
-        self.post(lambda: self._add(batch))
+        self.post(lambda: self.ledger.add(batch))
 
     def release(self, batch: Batch, jobs: int) -> None:
         """The clips of the batch's first `jobs` jobs are in place: workers may have them."""
@@ -164,7 +146,7 @@ class Pool:
 
     def abort(self, batch: Batch, error: BaseException) -> None:
         batch.abort(error)
-        self.post(lambda: self._look_at(batch))
+        self.post(lambda: self.ledger.look_at(batch))
 
     def start_worker(self) -> WorkerProcess:
         """A worker outside the pool, for a stream. It must come from the dispatcher thread, which outlives
@@ -206,16 +188,13 @@ class Pool:
 
     def stats(self) -> RenderStats:
         totals = self._crew.totals()
-        wall = self._wall_seconds
-        if (since := self._busy_since) is not None:
-            wall += time.monotonic() - since
         return RenderStats(
             renders=totals.renders,
             audio_seconds=totals.audio_seconds,
             plugin_seconds=totals.plugin_seconds,
             cpu_seconds=totals.cpu_seconds,
-            wall_seconds=wall,
-            retried=self._retried,
+            wall_seconds=self.ledger.wall_seconds(),
+            retried=self.ledger.retried,
             replaced=self._crew.replaced,
             recycled=self._crew.recycled,
             workers=self.size,
@@ -247,13 +226,12 @@ class Pool:
     def _run(self) -> None:
         try:
             while not self._closed:
-                timeout = self._tick if self._batches else None
+                timeout = self._tick if self.ledger.batches else None
                 ready = self._selector.select(timeout)
                 self._on_wake()  # first: batches must be known before they are spoken of
                 for key, _ in ready:
                     key.data()
-                if self._left:
-                    self._settle()
+                self.ledger.settle()
                 if time.monotonic() >= self._next_watch:
                     self._watch()
             self._fail_all(UsageError("this executor was closed before the render was done"))
@@ -267,6 +245,7 @@ class Pool:
 
     def _release_resources(self) -> None:
         self._crew.close()
+        self.ledger.close()
         self._selector.close()
         with self._lock:
             if self._closed:
@@ -293,208 +272,14 @@ class Pool:
     def _fail_all(self, error: BaseException) -> None:
         while self._inbox:  # batches that were never seen
             self._inbox.popleft()()
-        for batch in list(self._batches.values()):
-            batch.abort(error)
-        self._batches.clear()
-        self._account_wall()
+        self.ledger.fail_all(error)
 
-    def _add(self, batch: Batch) -> None:
-        self._batches[batch.number] = batch
-        if self._busy_since is None:
-            self._busy_since = batch.began
-        self._look_at(batch)
-        self._man()
-
-    def _account_wall(self) -> None:
-        if not self._batches and self._busy_since is not None:
-            self._wall_seconds += time.monotonic() - self._busy_since
-            self._busy_since = None
-
-    def _man(self) -> None:
-        """Have as many workers as there is work for."""
-        jobs = sum(batch.jobs - batch.done for batch in self._batches.values() if batch.error is None)
-        try:
-            self._crew.grow(jobs)
-        except OSError as error:
-            self._fail_all(DafxhostError(f"no worker process can be started: {error}"))
-
-    # -- what workers say
-
-    def on_message(self, worker: WorkerProcess, message: bytes) -> None:
-        kind = message[:1]
-        if kind == protocol.LEFT:
-            self._load_deaths, self._early_deaths = 0, [0, 0]
-            self._left.add(protocol.unpack_left(message))
-        elif kind == protocol.FAILED:
-            self._on_failed(worker, protocol.unpack_report(message))
-        elif kind == protocol.UNREPEATABLE:
-            self._on_unrepeatable(protocol.unpack_report(message))
-        elif kind == protocol.HELLO:
-            worker.greeted = True
-        elif kind == protocol.RETIRING:
-            worker.retiring = True
-
-    def _settle(self) -> None:
-        """Look at the batches that workers have left."""
-        self._crew.hear()  # what was said before a batch was complete must not come too late
-        for number in list(self._left):
-            if (batch := self._batches.get(number)) is not None:
-                self._look_at(batch)
-        self._left.clear()
-
-    def _look_at(self, batch: Batch) -> None:
-        """End the batch if nothing is left of it, with nobody still at work in its memory."""
-        if batch.number not in self._batches or not (batch.over or self._given_up(batch)):
-            return
-        if self._crew.holders(batch.number):
-            return  # that worker will say so when it leaves
-        del self._batches[batch.number]
-        self._suspects.pop(batch.number, None)
-        self._account_wall()
-        if batch.not_applied and not batch.done:
-            batch.abort(min(batch.not_applied.items())[1])  # never taken: no matter of single renders
-        if batch.error is None:
-            batch.failures.sort(key=lambda failure: (failure.row, failure.column))
-            self.last_failures = batch.failures
-            batch.future.set_result((batch.result(), batch.failures))
-
-    def _given_up(self, batch: Batch) -> bool:
-        """Whether the batch is hopeless and all that was left of it has been skipped."""
-        if batch.error is not None or not batch.hopeless or batch.waiting():
-            return False
-        for job in sorted(batch.skipped() + list(range(batch.issued, batch.jobs))):
-            first = batch.reasons.get(
-                job, f"not tried: the first {HOPELESS} renders of this batch all failed"
-            )
-            self._give_up(batch, job, first, "", save=job in batch.reasons)
-        return batch.over
-
-    def _on_failed(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
-        batch, job = self._batches.get(report["batch"]), report["job"]
-        if batch is None or batch.error is not None:
-            return
-        effect = self.effect
-        if report["reason"] == "load":
-            where = f"effect {effect.name!r} could not be loaded by {effect.provider.name}"
-            batch.abort(PluginError(f"{where}: {report['text']}"))
-        elif report["reason"] == "parameter":
-            error = not_applied(effect, report)
-            if not batch.lenient:
-                batch.abort(error)
-                return
-            batch.not_applied.setdefault(job, error)
-            self._failed_once(batch, job, str(error).removeprefix(f"effect {effect.name!r} "), worker)
-        elif report["reason"] == "input":
-            row = job // batch.columns
-            batch.abort(ParameterError(f"audio of clip {row} holds NaN or infinite samples"))
-        else:
-            self._failed_once(batch, job, report["text"], worker)
-
-    def _on_unrepeatable(self, report: dict[str, Any]) -> None:
-        batch = self._batches.get(report["batch"])
-        if batch is not None and self.unrepeatable is None:
-            setting = tuple(float(v) for v in batch.setting(report["job"]))
-            self.unrepeatable = Unrepeatable(self.effect.name, setting, report["difference"])
-
-    def _failed_once(self, batch: Batch, job: int, reason: str, worker: WorkerProcess) -> None:
-        if job in batch.reasons:
-            self._give_up(batch, job, reason, worker.log_tail())
-            return
-        batch.reasons[job] = reason
-        self._retried += 1
-        self._issue_again(batch, [job])
-        clips = {failed // batch.columns for failed in batch.reasons}
-        # One bad clip is no reason to give up the others.
-        if len(batch.reasons) >= HOPELESS and len(clips) >= min(2, len(batch.settings)) and not batch.done:
-            batch.hopeless = True
-            batch.cancel()
-
-    def _issue_again(self, batch: Batch, jobs: list[int]) -> None:
-        batch.state[jobs] = protocol.PENDING
+    def _issue(self, batch: Batch, jobs: list[int]) -> None:
         if not self._tickets.put(batch.page, jobs, batch.number):
             self._push_rest()
-
-    def _give_up(self, batch: Batch, job: int, reason: str, log: str, save: bool = True) -> None:
-        setting = batch.setting(job)
-        saved = ""
-        if save and len(batch.failures) < SAVED_INPUTS:
-            clip = batch.clip(self.arena, job)
-            saved, problem = save_input(self.failure_dir, self.effect, batch.spec, clip, setting, reason)
-            log = "\n".join(filter(None, [log, problem]))
-        row, column = divmod(job, batch.columns)
-        values = tuple(float(v) for v in setting)
-        batch.failures.append(JobFailure(row, column, self.effect.name, values, reason, saved, log))
-        batch.state[job] = protocol.BROKEN
-
-    # -- death and hanging
 
     def _watch(self) -> None:
         self._next_watch = time.monotonic() + self._tick
         self._crew.watch()
-        if self._suspects and self._tickets.empty():
-            self._find_lost()
-
-    def _find_lost(self) -> None:
-        """A worker that was killed between taking a ticket and saying so took it along: jobs that nobody
-        holds in two looks, with no ticket on its way, are issued again.
-        """
-        for number, seen in list(self._suspects.items()):
-            batch = self._batches.get(number)
-            if batch is None:
-                del self._suspects[number]
-                continue
-            missing = batch.waiting() - self._crew.holders(number)
-            if lost := seen & missing:
-                self._issue_again(batch, sorted(lost))
-            self._suspects[number] = missing - lost
-
-    def on_end(self, worker: WorkerProcess, claim: Claim, reason: str | None) -> None:
-        """A worker is gone: blame the job that it was at, if that is to blame, and have it done again."""
-        batch = self._batches.get(claim.batch)
-        if reason is not None and claim.phase == protocol.LOADING:
-            self._died_loading(worker, batch, reason)
-        elif claim.phase == protocol.IDLE and not worker.retiring:
-            self._died_idle(worker, reason or "worker was killed")
-        if batch is not None and batch.error is None and batch.state[claim.job] == protocol.PENDING:
-            if reason is not None and claim.phase in (protocol.PREPARING, protocol.RUNNING):
-                self._failed_once(batch, claim.job, reason, worker)
-            else:
-                self._issue_again(batch, [claim.job])
-        for number in self._batches:
-            self._suspects.setdefault(number, set())
-        for each in list(self._batches.values()):
-            self._look_at(each)
-        if self._batches:
-            self._man()
-
-    def _died_loading(self, worker: WorkerProcess, batch: Batch | None, reason: str) -> None:
-        self._load_deaths += 1
-        if self._load_deaths >= ATTEMPTS and batch is not None:
-            text = f"effect {self.effect.name!r} could not be loaded by {self.effect.provider.name}: {reason}"
-            batch.abort(PluginError(with_log(text, worker)))
-            self._load_deaths = 0
-
-    def _died_idle(self, worker: WorkerProcess, reason: str) -> None:
-        """Killed between jobs, or unable to start; only a row of these is the machine's or our fault."""
-        self._early_deaths[worker.greeted] += 1
-        if self._early_deaths[worker.greeted] >= (2 * ATTEMPTS if worker.greeted else ATTEMPTS):
-            text = "worker processes keep dying" if worker.greeted else "worker processes do not start"
-            for batch in self._batches.values():
-                batch.abort(DafxhostError(with_log(f"{text}: {reason}", worker)))
-            self._early_deaths[worker.greeted] = 0
-
-
-def with_log(text: str, worker: WorkerProcess) -> str:
-    """The sentence, and the last line the worker wrote, unless that is only Python's own crash report."""
-    tail = worker.log_tail()
-    lines = [] if "Fatal Python error" in tail else tail.strip().splitlines()
-    return f"{text} (it wrote last: {lines[-1].strip()})" if lines else text
-
-
-def not_applied(effect: Effect, report: dict[str, Any]) -> ParameterNotAppliedError:
-    """The error for a worker's report that a parameter was not taken."""
-    name = effect.parameters[report["index"]].name
-    return ParameterNotAppliedError(
-        f"effect {effect.name!r} did not take its parameter {name!r}: sent plugin value {report['sent']:g}, "
-        f"read back {report['read']:g}"
-    )
+        if self._tickets.empty():
+            self.ledger.find_lost()

@@ -12,7 +12,8 @@ from dafxhost.errors import ParameterError, PluginError, ShapeError, UsageError
 from dafxhost.execution import protocol
 from dafxhost.execution.checks import check_audio, finite, like
 from dafxhost.execution.crew import SHORTEST_LOAD_DEADLINE, START_DEADLINE
-from dafxhost.execution.pool import Pool, not_applied, with_log
+from dafxhost.execution.ledger import not_applied, with_log
+from dafxhost.execution.pool import Pool
 from dafxhost.execution.process import WorkerFailedError, WorkerProcess
 from dafxhost.processor import RenderSpec
 
