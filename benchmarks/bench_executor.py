@@ -1,59 +1,71 @@
-"""Throughput of the executor over time: pytest benchmarks/bench_executor.py --benchmark-autosave.
+"""Throughput of the executor for pytest-benchmark, to be followed over time.
 
-`extra_info` holds renders per second and the share of the ideal as the workers saw it. For the comparison
-with other layouts see throughput.py.
+    python -m pytest benchmarks/bench_executor.py --benchmark-autosave
+    python -m pytest benchmarks/bench_executor.py --benchmark-json=out.json
+
+The seconds are those of one batch by the executor. `extra_info` holds what can be compared between machines:
+share of the ideal and times a loop's and one-process-per-item's speed, all taken in turn (throughput.py).
+`DAFXHOST_BENCH_SMALL` takes small batches, to see that it works.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import os
+from typing import Any
 
-import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from bench_effects import REAL, lab, real
+from measure import RATE, noise, random_settings
+from throughput import compare
 
 import dafxhost
 from dafxhost.errors import EffectUnavailableError, UnknownNameError
-from lab_effects import lab_effect
 
-RATE = 44100
-
-
-def noise(clips: int, seconds: float) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return (0.1 * rng.standard_normal((clips, 1, round(seconds * RATE)))).astype(np.float32)
+SMALL = bool(os.environ.get("DAFXHOST_BENCH_SMALL"))
+CLIPS, SECONDS, TURNS = (4, 0.2, 2) if SMALL else (32, 5.0, 5)
+BESIDE = ("loop", "pipes")
 
 
-def run(benchmark, effect: dafxhost.Effect, clips: int, columns: int, seconds: float) -> None:
-    audio = noise(clips, seconds)
-    settings = np.random.default_rng(1).random((clips, columns, len(effect.parameters)))
+def run(benchmark: Any, effect: dafxhost.Effect, clips: int, columns: int, seconds: float) -> None:
+    audio, settings = noise(clips, seconds), random_settings(clips, columns, len(effect.parameters))
     with dafxhost.Executor(effect) as executor:
-        executor.render(audio, settings, RATE)
-        before = executor.stats
-        wet = benchmark.pedantic(executor.render, args=(audio, settings, RATE), rounds=8, warmup_rounds=1)
-        spent = executor.stats - before
+        wet = benchmark.pedantic(
+            executor.render, args=(audio, settings, RATE), rounds=2 if SMALL else 8, warmup_rounds=1
+        )
+        stats = executor.stats
     assert wet.shape == (clips, columns, 1, audio.shape[2])
-    assert spent.retried == spent.replaced == 0
-    benchmark.extra_info["renders_per_second"] = clips * columns / benchmark.stats.stats.min
-    benchmark.extra_info["share_of_ideal"] = spent.share_of_ideal
+    assert stats.retried == stats.replaced == 0
+    if not benchmark.enabled:
+        return
+    row = compare(
+        effect, clips, columns, seconds, layouts=BESIDE, turns=TURNS, items=min(clips, 32), budget=20.0
+    )
+    assert all(row["identical"].values())
+    benchmark.extra_info["renders per second"] = clips * columns / benchmark.stats.stats.median
+    benchmark.extra_info["share of ideal"] = row["share_of_ideal"]
+    benchmark.extra_info["share of ideal, no copy"] = row["share_of_ideal_no_copy"]
+    for name, times in row["times"].items():
+        benchmark.extra_info[f"times {name}"] = times
 
 
+@pytest.mark.benchmark(group="real effects")
 @pytest.mark.parametrize("columns", [1, 8])
-def test_mda_combo(benchmark, columns):
+@pytest.mark.parametrize("name", REAL)
+def test_real_effect(benchmark: Any, name: str, columns: int) -> None:
     try:
-        effect = dafxhost.effect("mda-combo")
+        effect = real(name)
     except (EffectUnavailableError, UnknownNameError) as error:
         pytest.skip(str(error))
-    run(benchmark, effect, 32, columns, 5.0)
+    run(benchmark, effect, max(4, CLIPS // columns), columns, SECONDS)
 
 
-@pytest.mark.parametrize("passes", [0, 8, 32])
-def test_lab_effect(benchmark, passes):
-    run(benchmark, lab_effect("Busy", passes=passes), 32, 1, 5.0)
+@pytest.mark.benchmark(group="lab effects")
+@pytest.mark.parametrize("passes", [2, 18, 44])
+def test_lab_effect(benchmark: Any, passes: int) -> None:
+    run(benchmark, lab(passes=float(passes)), CLIPS, 1, SECONDS)
 
 
-def test_many_short_clips(benchmark):
-    """What a message and a job cost: 2,048 renders of 64 samples."""
-    run(benchmark, lab_effect("Gain"), 256, 8, 64 / RATE)
+@pytest.mark.benchmark(group="64 samples")
+def test_many_short_clips(benchmark: Any) -> None:
+    """What a job costs besides its plugin."""
+    run(benchmark, lab(), *((16, 2) if SMALL else (256, 8)), 64 / RATE)

@@ -22,6 +22,8 @@ class Provider:
         options: JSON-able keyword options for it (path, URI, port numbers, ...).
         identity: what identifies the plugin's code, e.g. "sha256 of the file", kept in runs.
         read_back_tolerance: largest difference between a plugin value set and read back that counts as taken.
+        cheaper_resets: policies of `RenderSpec.reset` that may be used in place of a new instance for every
+            render once they are shown to give the same samples, cheapest first.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Provider:
     options: Mapping[str, Any] = field(default_factory=dict)
     identity: str = ""
     read_back_tolerance: float = 1e-4
+    cheaper_resets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

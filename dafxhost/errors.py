@@ -132,3 +132,7 @@ class RenderError(DafxhostError):
         )
         self.failures = list(failures)
         self.partial = partial
+
+
+class RepeatabilityWarning(UserWarning):
+    """A plugin does not give the same samples for the same clip and setting."""

@@ -22,8 +22,8 @@ class RenderSpec:
         channels: channels of the clip, 1 or 2.
         block_size: samples handed to the plugin at a time; some plugins' results depend on it.
         reset: how a plugin is brought back to its initial state before a render: "fresh" (a new instance),
-            "state" (a stored initial state is restored), "reset" (the host's reset call), or "auto" (the
-            host's own cheapest policy known to be exact).
+            "state" (a stored initial state is restored), "reset" (the host's reset call), or "auto" (a new
+            instance, unless something cheaper was shown to give the same samples, see `reset_proof`).
         flush_denormals: whether the worker sets flush-to-zero and denormals-are-zero.
         seed: seed of the C library's `rand()` before every render.
     """

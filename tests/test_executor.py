@@ -14,7 +14,13 @@ import pytest
 import torch
 
 from dafxhost import Executor
-from dafxhost.errors import ParameterError, ParameterNotAppliedError, ShapeError, UsageError
+from dafxhost.errors import (
+    ParameterError,
+    ParameterNotAppliedError,
+    RepeatabilityWarning,
+    ShapeError,
+    UsageError,
+)
 from lab_effects import lab_effect
 
 RATE = 24000
@@ -226,14 +232,18 @@ def test_verification_is_spot_all_or_off(make_executor):
         executor.render(clips(1), np.full((1, 2), 0.5), RATE)
 
 
-def test_a_leaky_effect_shows_what_the_executor_does_not_do():
-    """The executor relies on `prepare`: a processor whose reset leaks gives other samples. (Guards the
-    others.)
-    """
+def test_an_effect_that_is_not_repeatable_is_found():
+    """The executor relies on `prepare`: a processor whose reset leaks gives other samples, which is said."""
     audio, settings = clips(1), np.full((1, 3, 2), 0.5)
-    with Executor(lab_effect("Leaky"), workers=1) as executor:
+    with Executor(lab_effect("Leaky"), workers=1, verify="off") as executor:
         wet = executor.render(audio, settings, RATE)
+        assert executor.unrepeatable is None
     assert not np.array_equal(wet[0, 0], wet[0, 1])
+    with Executor(lab_effect("Leaky"), workers=1) as executor:
+        with pytest.warns(RepeatabilityWarning, match="effect 'lab-leaky' is not repeatable: .* up to 0"):
+            executor.render(audio, settings, RATE)
+        executor.render(audio, settings, RATE)  # said once
+        assert executor.unrepeatable.setting == (0.5, 0.5) and executor.unrepeatable.difference > 0
 
 
 def test_stats(gain):

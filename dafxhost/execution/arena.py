@@ -64,6 +64,7 @@ class Arena:
         self._touched = 0  # everything below has been handed out at least once
         self._keep = max(256 << 20, self.reserve // 8)  # free bytes that may stay warm
         self._in_use = 0
+        self.holes = 0  # how often pages were given back to the system
         self._lock = threading.Lock()
 
     def _reserve(self, size: int) -> tuple[int, mmap.mmap]:
@@ -106,6 +107,7 @@ class Arena:
             self._in_use -= size
             if self._touched - self._in_use > self._keep:
                 self._map.madvise(mmap.MADV_REMOVE, offset, size)
+                self.holes += 1
             self._insert(offset, size)
 
     def _insert(self, offset: int, size: int) -> None:
@@ -127,6 +129,10 @@ class Arena:
     def view(self, offset: int, size: int) -> memoryview:
         """Bytes of the arena, without keeping any region alive."""
         return memoryview(self._map)[offset : offset + size]
+
+    def keep_pages(self) -> None:
+        """Give no pages back to the system from now on: a device may have locked them."""
+        self._keep = self.reserve
 
     def close(self) -> None:
         """Close the file. Regions that are still referred to stay valid."""

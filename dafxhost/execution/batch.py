@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
+import threading
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -12,15 +12,11 @@ import numpy as np
 from dafxhost.effects import Effect
 from dafxhost.errors import JobFailure
 from dafxhost.execution import protocol
-from dafxhost.execution.arena import Arena
+from dafxhost.execution.arena import PAGE, Arena, Region
 from dafxhost.processor import RenderSpec
 
-ALIGNMENT = (
-    16  # bytes; what SSE code, compiled to peel unaligned heads off its loops, sees the same every time
-)
-# of plugin time. A message costs some 0.1 ms of processor time, most of it cold caches after the plugins.
-CHUNK_SECONDS = 10e-3
-LARGEST_CHUNK = 32
+ALIGNMENT = 16
+"""Bytes; what SSE code, compiled to peel unaligned heads off its loops, sees the same every time."""
 
 
 def aligned(size: int) -> int:
@@ -30,10 +26,12 @@ def aligned(size: int) -> int:
 class Batch:
     """Clips `[B, C, T]`, settings `[B, K, P]`, and the state of their B * K renders.
 
-    Jobs are numbered clip by clip. Everything but the constructor is the dispatcher thread's.
+    Jobs are numbered clip by clip. `issue` belongs to the thread that brings the clips, everything else to
+    the dispatcher's.
 
     Args:
-        owner: kept alive until the batch is done.
+        processor: id, and where in the arena its description is. owner: kept alive until the batch is done.
+        lenient: a parameter that a render does not take fails that render only, unless none takes it.
         inputs: offset of the clips in the arena if they lie there already, or None to make room for them.
     """
 
@@ -42,52 +40,63 @@ class Batch:
         arena: Arena,
         *,
         number: int,
-        processor: int,
+        processor: tuple[int, Region],
         effect: Effect,
         spec: RenderSpec,
         settings: np.ndarray,
         shape: tuple[int, int, int],
         inputs: int | None,
         owner: Any,
+        lenient: bool,
     ) -> None:
         self.number, self.effect, self.spec, self.settings, self.owner = number, effect, spec, settings, owner
         clips, channels, samples = shape
         self.columns = settings.shape[1]
         self.jobs = clips * self.columns
-        clip_bytes = channels * samples * 4
-        stride = aligned(clip_bytes)
+        stride = aligned(channels * samples * 4)
         self._inputs = arena.region(clips * stride) if inputs is None else None
         self._outputs = arena.region(max(1, self.jobs) * stride)
-        layout = dict(  # noqa: C408
+        parameters = settings.shape[2]
+        table_size = self.jobs * (parameters * 8 + 4)
+        self._header = arena.region(protocol.HEADER_SIZE + table_size)
+        self.page = self._header.offset // PAGE
+        self.layout = protocol.BatchLayout(
             batch=number,
-            processor=processor,
+            processor=processor[0],
+            description=processor[1].offset,
+            description_size=processor[1].size,
             jobs=self.jobs,
             columns=self.columns,
             channels=channels,
             samples=samples,
-            parameters=settings.shape[2],
+            parameters=parameters,
+            table=self._header.offset + protocol.HEADER_SIZE,
             inputs=self._inputs.offset if self._inputs is not None else inputs or 0,
             input_stride=stride,
             outputs=self._outputs.offset,
             output_stride=stride,
+            holes=arena.holes,
         )
-        self._table = arena.region(protocol.BatchLayout(**layout, table=0).table_size)
-        self.layout = protocol.BatchLayout(**layout, table=self._table.offset)
-        self.packed_layout = protocol.pack_layout(self.layout)
-        values = self._table.array(np.float64, (self.jobs, settings.shape[2]))
+        self._words = self._header.array(np.int64, (protocol.HEADER_SIZE // 8,))
+        self._words[:] = 0
+        packed = protocol.pack_layout(self.layout)
+        self._words[: len(packed) // 8] = np.frombuffer(packed, np.int64)
+        values = self._header.array(np.float64, (self.jobs, parameters), protocol.HEADER_SIZE)
         values[:] = effect.plugin_values(settings).reshape(values.shape)
-        self.state = self._table.array(np.int32, (self.jobs,), self.layout.state_start)
+        self.state = self._header.array(np.int32, (self.jobs,), self.layout.state - self._header.offset)
         self.state[:] = protocol.PENDING
 
         self.future: Future[tuple[np.ndarray, list[JobFailure]]] = Future()
         self.future.set_running_or_notify_cancel()
-        self.queue: deque[int] = deque()
-        self.released = 0  # jobs whose clip is in place
-        self.finished = 0  # done or failed for good
-        self.outstanding = 0  # handed to workers
-        self.attempts: dict[int, int] = {}
+        self.issued = 0  # jobs whose clip is in place
+        self.lock = threading.Lock()  # of `issued` and `error`
+        self.began = time.monotonic()
+        self.reasons: dict[int, str] = {}  # why jobs failed that are tried a second time
+        self.not_applied: dict[int, Exception] = {}  # where a parameter's value was not taken
+        self.lenient = lenient
         self.failures: list[JobFailure] = []
         self.error: BaseException | None = None
+        self.hopeless = False  # the first renders all failed; what is left is to be skipped
 
     def clips(self) -> np.ndarray:
         """`[B, C, T]`, to be filled by the caller (only if `inputs` was None)."""
@@ -118,38 +127,38 @@ class Batch:
         shape = (len(self.settings), self.columns, *rows.shape[1:])
         return np.ascontiguousarray(rows).reshape(shape)
 
-    def release(self, jobs: int) -> None:
-        """The clips of the first `jobs` jobs are in place."""
-        if self.error is None:
-            self.queue.extend(range(self.released, jobs))
-            self.released = jobs
-
-    def take_chunk(self, workers: int, pace: float | None) -> list[int]:
-        """Next jobs for a worker.
-
-        Several at once where renders are short (`pace`, seconds each, None if unknown), fewer towards the
-        end, so that all workers finish together.
-        """
-        wanted = 1 if pace is None else math.ceil(CHUNK_SECONDS / max(pace, 1e-6))
-        fair = math.ceil(len(self.queue) / (3 * workers))
-        count = max(1, min(wanted, fair, LARGEST_CHUNK))
-        return [self.queue.popleft() for _ in range(min(count, len(self.queue)))]
-
     def setting(self, job: int) -> np.ndarray:
         return self.settings[job // self.columns, job % self.columns]
 
+    def cancel(self) -> None:
+        """Have workers skip what they have not begun."""
+        self._words[protocol.CANCELLED] = 1
+
     def abort(self, error: BaseException) -> None:
-        """Give up; jobs that workers have now run to their end unseen."""
-        if self.error is None and not self.future.done():
-            self.error = error
-            self.queue.clear()
-            self.future.set_exception(error)
+        """Give up; what workers do now runs to its end unseen."""
+        with self.lock:
+            if self.error is None and not self.future.done():
+                self.error = error
+                self.cancel()
+                self.future.set_exception(error)
+
+    def skipped(self) -> list[int]:
+        return np.flatnonzero(self.state == protocol.SKIPPED).tolist()
+
+    def waiting(self) -> set[int]:
+        """Jobs that were issued and are neither done nor failed nor skipped."""
+        return set(np.flatnonzero(self.state[: self.issued] == protocol.PENDING).tolist())
+
+    @property
+    def done(self) -> int:
+        return int(np.count_nonzero(self.state == protocol.DONE))
 
     @property
     def complete(self) -> bool:
-        return self.error is None and self.finished == self.jobs
+        # A job that broke counts when its failure has arrived here, which is later than its state.
+        return self.error is None and self.done + len(self.failures) == self.jobs
 
     @property
     def over(self) -> bool:
-        """Nothing of it is left with any worker."""
-        return self.outstanding == 0 and (self.complete or self.error is not None)
+        """Nothing of it is left to do."""
+        return self.complete or (self.error is not None and not self.waiting())

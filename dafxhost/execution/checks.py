@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ def to_numpy(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
+def is_cuda(value: Any) -> bool:
+    return is_tensor(value) and value.is_cuda
+
+
 def like(result: np.ndarray, audio: Any) -> Any:
     """numpy -> what the caller gave: a tensor on the audio's device, or the array itself."""
     if not is_tensor(audio):
@@ -46,27 +51,30 @@ def check_rate(sample_rate: float) -> int:
     return int(sample_rate)
 
 
-def check_audio(audio: Any, dims: str) -> np.ndarray:
+def check_audio(audio: Any, dims: str, fetch: Callable[[Any], np.ndarray] = to_numpy) -> np.ndarray:
     """Floating-point array of the named dimensions ("B, C, T" or "C, N"); any float type.
+
+    Args:
+        fetch: makes the array, once the audio has been checked.
 
     Raises:
         ShapeError: wrong number of dimensions, channels not 1 or 2, or no samples.
         UsageError: not floating point.
     """
-    array = to_numpy(audio)
-    if array.dtype.kind != "f":
+    if not is_tensor(audio):
+        audio = np.asarray(audio)
+    if not (audio.is_floating_point() if is_tensor(audio) else audio.dtype.kind == "f"):
         raise UsageError(
-            f"audio has type {array.dtype}; convert it to float32 (integer samples also to the range -1..1)"
+            f"audio has type {audio.dtype}; convert it to float32 (integer samples also to the range -1..1)"
         )
-    if array.ndim != dims.count(",") + 1:
-        raise ShapeError(f"audio has shape {list(array.shape)}; expected [{dims}]")
-    if array.shape[-2] not in (1, 2):
-        raise ShapeError(
-            f"audio has {array.shape[-2]} channels (shape {list(array.shape)}); 1 or 2 are possible"
-        )
-    if array.shape[-1] == 0:
-        raise ShapeError(f"audio has no samples (shape {list(array.shape)})")
-    return array
+    shape = list(audio.shape)
+    if len(shape) != dims.count(",") + 1:
+        raise ShapeError(f"audio has shape {shape}; expected [{dims}]")
+    if shape[-2] not in (1, 2):
+        raise ShapeError(f"audio has {shape[-2]} channels (shape {shape}); 1 or 2 are possible")
+    if shape[-1] == 0:
+        raise ShapeError(f"audio has no samples (shape {shape})")
+    return fetch(audio)
 
 
 def check_settings(effect: Effect, settings: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""The dispatcher: one thread that hands jobs to worker processes, watches over them and replaces them."""
+"""The dispatcher: one thread that follows batches through the worker processes.
+
+It does not hand out jobs, workers take them from a pipe; it is woken when a batch comes, when a worker has
+nothing more to do for one, and when something goes wrong.
+"""
 
 from __future__ import annotations
 
@@ -14,37 +18,55 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dafxhost.effects import Effect
-from dafxhost.errors import DafxhostError, JobFailure, ParameterNotAppliedError, PluginError, UsageError
+from dafxhost.errors import (
+    DafxhostError,
+    JobFailure,
+    ParameterError,
+    ParameterNotAppliedError,
+    PluginError,
+    UsageError,
+)
 from dafxhost.execution import protocol
 from dafxhost.execution.arena import Arena, Region
 from dafxhost.execution.batch import Batch
+from dafxhost.execution.crew import START_DEADLINE, Crew
 from dafxhost.execution.failures import save_input
-from dafxhost.execution.process import Chunk, Claim, WorkerProcess
-from dafxhost.execution.stats import RenderStats
+from dafxhost.execution.process import Claim, WorkerFailedError, WorkerProcess
+from dafxhost.execution.reset_proof import TRIALS, ResetProof
+from dafxhost.execution.stats import RenderStats, Unrepeatable
+from dafxhost.execution.tickets import TicketPipe
 from dafxhost.processor import RenderSpec
 
-SHORTEST_LOAD_DEADLINE = 10.0  # s; a plugin may take longer to load than to render
-START_DEADLINE = 60.0  # s, for the interpreter and numpy
 TICK = 0.25  # s between looks at the deadlines while there is work
-SLOW_RENDER = 0.02  # s; above it a worker gets its next job only when it has finished the last
 ATTEMPTS = 2
 SAVED_INPUTS = 16  # a batch; a plugin that always fails must not fill the disk
-HOPELESS = 8  # jobs of a batch that failed with none done: the rest is not tried
+PROOF_PATIENCE = 120.0  # s
+HOPELESS = 8  # jobs of a batch that failed with none done: the rest is not tried, nor they again
 
 
 class Pool:
-    """Worker processes for one effect, and the thread that runs them. All methods may be called from any
-    thread.
+    """Worker processes for one effect, and the thread that runs them. Methods up to `close` may be called
+    from any thread.
     """
 
     def __init__(
-        self, effect: Effect, *, workers: int, deadline: float, verify: str, failure_dir: Path
+        self,
+        effect: Effect,
+        *,
+        workers: int,
+        deadline: float,
+        verify: str,
+        failure_dir: Path,
+        memory_limit: int,
     ) -> None:
         self.effect, self.size, self.deadline, self.verify = effect, workers, deadline, verify
         self.failure_dir = failure_dir
         self.arena = Arena()
         self.last_failures: list[JobFailure] = []
+        self.unrepeatable: Unrepeatable | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -53,20 +75,30 @@ class Pool:
         self._closed = False
         self._broken: BaseException | None = None
         self._numbers = 0
+        self._tickets = TicketPipe()
         # The rest belongs to the dispatcher thread.
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
-        self._workers: list[WorkerProcess] = []
+        self._crew = Crew(
+            self,
+            self.arena,
+            self._tickets,
+            self._selector,
+            size=workers,
+            deadline=deadline,
+            memory_limit=memory_limit,
+        )
         self._batches: dict[int, Batch] = {}
-        self._descriptions: dict[RenderSpec, tuple[int, Region, int]] = {}
-        self._pace: dict[int, float] = {}  # plugin seconds a sample, by processor id
+        self._descriptions: dict[RenderSpec, tuple[int, Region]] = {}
         self._load_deaths = 0
-        self._early_deaths = 0
+        self._early_deaths = [0, 0]  # of workers that never said anything, and of others
+        self._left: set[int] = set()  # batches that a worker has just left
+        self._suspects: dict[int, set[int]] = {}
         self._busy_since: float | None = None
         self._tick = min(TICK, deadline / 4)
         self._next_watch = 0.0
-        self._renders, self._retried, self._replaced = 0, 0, 0
-        self._audio_seconds, self._plugin_seconds, self._wall_seconds = 0.0, 0.0, 0.0
+        self._retried = 0
+        self._wall_seconds = 0.0
 
     # ---- called by the executor, from any thread
 
@@ -87,7 +119,7 @@ class Pool:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="dafxhost-dispatcher", daemon=True)
                 self._thread.start()
-        os.eventfd_write(self._wake, 1)
+            os.eventfd_write(self._wake, 1)
 
     def number(self) -> int:
         """A new batch number."""
@@ -95,36 +127,44 @@ class Pool:
             self._numbers += 1
             return self._numbers
 
-    def processor_id(self, spec: RenderSpec) -> int:
-        """Number under which workers know the processor of that specification."""
+    def describe(self, spec: RenderSpec) -> tuple[int, Region]:
+        """Number of the processor of that specification, and where workers can read what it is."""
         with self._lock:
             if spec not in self._descriptions:
                 provider = self.effect.provider
-                number = len(self._descriptions) + 1
                 text = json.dumps(
                     {
-                        "id": number,
                         "processor": provider.processor,
                         "options": dict(provider.options),
                         "tolerance": provider.read_back_tolerance,
                         "verify": self.verify,
+                        "candidates": provider.cheaper_resets,
                         "spec": asdict(spec),
                     }
                 ).encode()
                 region = self.arena.region(len(text))
                 self.arena.view(region.offset, len(text))[:] = text
-                self._descriptions[spec] = number, region, len(text)
-            return self._descriptions[spec][0]
+                self._descriptions[spec] = len(self._descriptions) + 1, region
+            return self._descriptions[spec]
 
     def submit(self, batch: Batch) -> None:
         self.post(lambda: self._add(batch))
 
     def release(self, batch: Batch, jobs: int) -> None:
-        """The clips of the batch's first `jobs` jobs are in place."""
-        self.post(lambda: batch.release(jobs))
+        """The clips of the batch's first `jobs` jobs are in place: workers may have them."""
+        with batch.lock:
+            if batch.error is not None:
+                return
+            first, batch.issued = batch.issued, jobs
+            # With the pool's lock, since `close` closes the pipe.
+            with self._lock:
+                all_in = self._closed or self._tickets.put(batch.page, range(first, jobs), batch.number)
+        if not all_in:
+            self.post(self._push_rest)
 
     def abort(self, batch: Batch, error: BaseException) -> None:
-        self.post(lambda: batch.abort(error))
+        batch.abort(error)
+        self.post(lambda: self._look_at(batch))
 
     def start_worker(self) -> WorkerProcess:
         """A worker outside the pool, for a stream. It must come from the dispatcher thread, which outlives
@@ -144,27 +184,46 @@ class Pool:
         except OSError as error:
             raise DafxhostError(f"no worker process can be started: {error}") from error
 
-    def introduce(self, worker: WorkerProcess, processor: int) -> None:
-        """Tell a worker what a processor is, once."""
-        if processor not in worker.processors:
-            worker.processors.add(processor)
-            with self._lock:
-                _, region, size = next(d for d in self._descriptions.values() if d[0] == processor)
-            worker.send(protocol.pack_processor(region.offset, size))
+    def prove_reset(self, spec: RenderSpec) -> ResetProof:
+        """Have a worker of its own find the cheapest exact way of resetting the plugin."""
+        number, description = self.describe(spec)
+        rng = np.random.default_rng(0)
+        values = self.effect.plugin_values(rng.random((TRIALS, 2, len(self.effect.parameters))))
+        table = self.arena.region(values.nbytes)
+        table.array(np.float64, values.shape)[:] = values
+        worker = self.start_worker()
+        try:
+            place = (description.offset, description.size, table.offset, values.shape[-1])
+            worker.send(protocol.pack_prove(number, *place))
+            patience = START_DEADLINE + self._crew.load_deadline + PROOF_PATIENCE
+            answer = json.loads(worker.answer(protocol.PROVED, patience)[1:])
+            return ResetProof(**answer)
+        except WorkerFailedError as error:
+            # Whatever ails it will show, and be told in full, when something is rendered.
+            return ResetProof("fresh", reasons={"proof": str(error)})
+        finally:
+            worker.close()
 
     def stats(self) -> RenderStats:
+        totals = self._crew.totals()
         wall = self._wall_seconds
         if (since := self._busy_since) is not None:
             wall += time.monotonic() - since
         return RenderStats(
-            self._renders,
-            self._audio_seconds,
-            self._plugin_seconds,
-            wall,
-            self._retried,
-            self._replaced,
-            self.size,
+            renders=totals.renders,
+            audio_seconds=totals.audio_seconds,
+            plugin_seconds=totals.plugin_seconds,
+            cpu_seconds=totals.cpu_seconds,
+            wall_seconds=wall,
+            retried=self._retried,
+            replaced=self._crew.replaced,
+            recycled=self._crew.recycled,
+            workers=self.size,
         )
+
+    @property
+    def _workers(self) -> list[WorkerProcess]:  # for tests
+        return self._crew.workers
 
     def close(self) -> None:
         """Kill the workers and end the thread; what is not rendered yet fails with UsageError."""
@@ -175,12 +234,12 @@ class Pool:
                 return
             self._closed = True
             thread = self._thread
+            if thread is not None:
+                os.eventfd_write(self._wake, 1)
         if thread is None:
             self._release_resources()
-            return
-        os.eventfd_write(self._wake, 1)
         # The last reference may be dropped on the dispatcher thread itself.
-        if thread is not threading.current_thread():
+        elif thread is not threading.current_thread():
             thread.join()
 
     # ---- the dispatcher thread
@@ -189,11 +248,14 @@ class Pool:
         try:
             while not self._closed:
                 timeout = self._tick if self._batches else None
-                for key, _ in self._selector.select(timeout):
+                ready = self._selector.select(timeout)
+                self._on_wake()  # first: batches must be known before they are spoken of
+                for key, _ in ready:
                     key.data()
+                if self._left:
+                    self._settle()
                 if time.monotonic() >= self._next_watch:
                     self._watch()
-                self._assign()
             self._fail_all(UsageError("this executor was closed before the render was done"))
         except BaseException as error:
             with self._lock:
@@ -204,21 +266,29 @@ class Pool:
             self._release_resources()
 
     def _release_resources(self) -> None:
-        for worker in self._workers:
-            self._selector.unregister(worker.socket)
-            self._selector.unregister(worker.pidfd)
-            worker.close()
-        self._workers.clear()
+        self._crew.close()
         self._selector.close()
         with self._lock:
             if self._closed:
                 os.close(self._wake)
+                self._tickets.close()
                 self.arena.close()
 
     def _on_wake(self) -> None:
-        os.eventfd_read(self._wake)
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            return
         while self._inbox:
             self._inbox.popleft()()
+
+    def _push_rest(self) -> None:
+        """Put what did not fit into the pipe when there is room."""
+        if self._tickets.flush():
+            if self._tickets.writer in self._selector.get_map():
+                self._selector.unregister(self._tickets.writer)
+        elif self._tickets.writer not in self._selector.get_map():
+            self._selector.register(self._tickets.writer, selectors.EVENT_WRITE, self._push_rest)
 
     def _fail_all(self, error: BaseException) -> None:
         while self._inbox:  # batches that were never seen
@@ -231,140 +301,118 @@ class Pool:
     def _add(self, batch: Batch) -> None:
         self._batches[batch.number] = batch
         if self._busy_since is None:
-            self._busy_since = time.monotonic()
-        self._close_if_over(batch)
+            self._busy_since = batch.began
+        self._look_at(batch)
+        self._man()
 
     def _account_wall(self) -> None:
         if not self._batches and self._busy_since is not None:
             self._wall_seconds += time.monotonic() - self._busy_since
             self._busy_since = None
 
-    # -- handing out jobs
-
-    def _assign(self) -> None:
-        pending = sum(len(batch.queue) for batch in self._batches.values())
-        if not pending:
-            return
-        self._start_workers(pending)
-        for depth in (0, 1):  # every idle worker first, then one chunk ahead for each
-            for worker in self._workers:
-                batch = next((b for b in self._batches.values() if b.queue), None)
-                if batch is None:
-                    return
-                if len(worker.outstanding) != depth or (depth and not self._may_queue(batch)):
-                    continue
-                self._hand_out(worker, batch)
-
-    def _start_workers(self, pending: int) -> None:
-        while len(self._workers) < self.size and sum(not w.outstanding for w in self._workers) < pending:
-            try:
-                worker = WorkerProcess(self.arena)
-            except OSError as error:
-                if self._workers:
-                    return  # fewer will do
-                self._fail_all(DafxhostError(f"no worker process can be started: {error}"))
-                return
-            self._workers.append(worker)
-            self._selector.register(worker.socket, selectors.EVENT_READ, lambda w=worker: self._on_message(w))
-            self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda w=worker: self._on_death(w))
-
-    def _may_queue(self, batch: Batch) -> bool:
-        """Whether a busy worker may get a chunk ahead: not for long renders, nor at a batch's end."""
-        pace = self._job_pace(batch)
-        return len(batch.queue) > self.size and (pace is None or pace < SLOW_RENDER)
-
-    def _job_pace(self, batch: Batch) -> float | None:
-        pace = self._pace.get(batch.layout.processor)
-        return None if pace is None else pace * batch.layout.samples
-
-    def _hand_out(self, worker: WorkerProcess, batch: Batch) -> None:
-        jobs = batch.take_chunk(self.size, self._job_pace(batch))
-        batch.outstanding += len(jobs)
-        self.introduce(worker, batch.layout.processor)
-        worker.outstanding.append(Chunk(batch, jobs))
-        worker.send(protocol.pack_chunk(batch.packed_layout, jobs))
+    def _man(self) -> None:
+        """Have as many workers as there is work for."""
+        jobs = sum(batch.jobs - batch.done for batch in self._batches.values() if batch.error is None)
+        try:
+            self._crew.grow(jobs)
+        except OSError as error:
+            self._fail_all(DafxhostError(f"no worker process can be started: {error}"))
 
     # -- what workers say
 
-    def _on_message(self, worker: WorkerProcess) -> None:
-        """One message; if there are more, the selector calls again."""
-        if worker not in self._workers:  # buried by an event of the same round
-            return
-        message = worker.receive()
-        if message:
-            self._understand(worker, message)
-        elif message is not None:
-            # It is dying, which its pidfd will tell, or its plugin closed a socket that is not its own.
-            worker.kill()
-
-    def _understand(self, worker: WorkerProcess, message: bytes) -> None:
+    def on_message(self, worker: WorkerProcess, message: bytes) -> None:
         kind = message[:1]
-        if kind == protocol.FINISHED:
-            chunk = worker.outstanding.popleft()
-            self._done(chunk.batch, chunk.jobs, protocol.unpack_finished(message))
+        if kind == protocol.LEFT:
+            self._load_deaths, self._early_deaths = 0, [0, 0]
+            self._left.add(protocol.unpack_left(message))
         elif kind == protocol.FAILED:
-            self._on_failed(worker, protocol.unpack_failed(message))
+            self._on_failed(worker, protocol.unpack_report(message))
+        elif kind == protocol.UNREPEATABLE:
+            self._on_unrepeatable(protocol.unpack_report(message))
         elif kind == protocol.HELLO:
             worker.greeted = True
+        elif kind == protocol.RETIRING:
+            worker.retiring = True
 
-    def _done(self, batch: Batch, jobs: list[int], seconds: float) -> None:
-        batch.outstanding -= len(jobs)
-        if batch.error is None and jobs:
-            batch.finished += len(jobs)
-            self._renders += len(jobs)
-            self._plugin_seconds += seconds
-            self._audio_seconds += len(jobs) * batch.layout.samples / batch.spec.sample_rate
-            pace = seconds / len(jobs) / batch.layout.samples
-            if pace:
-                known = self._pace.setdefault(batch.layout.processor, pace)
-                self._pace[batch.layout.processor] = 0.8 * known + 0.2 * pace
-            self._load_deaths = self._early_deaths = 0
-        self._close_if_over(batch)
+    def _settle(self) -> None:
+        """Look at the batches that workers have left."""
+        self._crew.hear()  # what was said before a batch was complete must not come too late
+        for number in list(self._left):
+            if (batch := self._batches.get(number)) is not None:
+                self._look_at(batch)
+        self._left.clear()
 
-    def _close_if_over(self, batch: Batch) -> None:
-        # A chunk whose last job failed ends after its batch has.
-        if not batch.over or batch.number not in self._batches:
+    def _look_at(self, batch: Batch) -> None:
+        """End the batch if nothing is left of it, with nobody still at work in its memory."""
+        if batch.number not in self._batches or not (batch.over or self._given_up(batch)):
             return
+        if self._crew.holders(batch.number):
+            return  # that worker will say so when it leaves
         del self._batches[batch.number]
+        self._suspects.pop(batch.number, None)
         self._account_wall()
+        if batch.not_applied and not batch.done:
+            batch.abort(min(batch.not_applied.items())[1])  # never taken: no matter of single renders
         if batch.error is None:
             batch.failures.sort(key=lambda failure: (failure.row, failure.column))
             self.last_failures = batch.failures
             batch.future.set_result((batch.result(), batch.failures))
 
+    def _given_up(self, batch: Batch) -> bool:
+        """Whether the batch is hopeless and all that was left of it has been skipped."""
+        if batch.error is not None or not batch.hopeless or batch.waiting():
+            return False
+        for job in sorted(batch.skipped() + list(range(batch.issued, batch.jobs))):
+            first = batch.reasons.get(
+                job, f"not tried: the first {HOPELESS} renders of this batch all failed"
+            )
+            self._give_up(batch, job, first, "", save=job in batch.reasons)
+        return batch.over
+
     def _on_failed(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
-        chunk = worker.outstanding[0]
-        batch, job = chunk.batch, report["job"]
-        chunk.jobs.remove(job)
-        batch.outstanding -= 1
+        batch, job = self._batches.get(report["batch"]), report["job"]
+        if batch is None or batch.error is not None:
+            return
         effect = self.effect
-        if report["kind"] == "load":
+        if report["reason"] == "load":
             where = f"effect {effect.name!r} could not be loaded by {effect.provider.name}"
             batch.abort(PluginError(f"{where}: {report['text']}"))
-        elif report["kind"] == "parameter":
-            batch.abort(_not_applied(effect, report))
+        elif report["reason"] == "parameter":
+            error = not_applied(effect, report)
+            if not batch.lenient:
+                batch.abort(error)
+                return
+            batch.not_applied.setdefault(job, error)
+            self._failed_once(batch, job, str(error).removeprefix(f"effect {effect.name!r} "), worker)
+        elif report["reason"] == "input":
+            row = job // batch.columns
+            batch.abort(ParameterError(f"audio of clip {row} holds NaN or infinite samples"))
         else:
             self._failed_once(batch, job, report["text"], worker)
-        self._close_if_over(batch)
+
+    def _on_unrepeatable(self, report: dict[str, Any]) -> None:
+        batch = self._batches.get(report["batch"])
+        if batch is not None and self.unrepeatable is None:
+            setting = tuple(float(v) for v in batch.setting(report["job"]))
+            self.unrepeatable = Unrepeatable(self.effect.name, setting, report["difference"])
 
     def _failed_once(self, batch: Batch, job: int, reason: str, worker: WorkerProcess) -> None:
-        if batch.error is not None:
+        if job in batch.reasons:
+            self._give_up(batch, job, reason, worker.log_tail())
             return
-        batch.attempts[job] = batch.attempts.get(job, 0) + 1
-        if batch.attempts[job] < ATTEMPTS:
-            self._retried += 1
-            self._requeue(batch, [job])
-            return
-        self._give_up(batch, job, reason, worker.log_tail())
-        if len(batch.failures) >= HOPELESS and batch.finished == len(batch.failures):
-            for rest in batch.queue:
-                reason = f"not tried: the first {HOPELESS} renders of this batch all failed"
-                self._give_up(batch, rest, reason, "", save=False)
-            batch.queue.clear()
+        batch.reasons[job] = reason
+        self._retried += 1
+        self._issue_again(batch, [job])
+        clips = {failed // batch.columns for failed in batch.reasons}
+        # One bad clip is no reason to give up the others.
+        if len(batch.reasons) >= HOPELESS and len(clips) >= min(2, len(batch.settings)) and not batch.done:
+            batch.hopeless = True
+            batch.cancel()
 
-    def _requeue(self, batch: Batch, jobs: list[int]) -> None:
+    def _issue_again(self, batch: Batch, jobs: list[int]) -> None:
         batch.state[jobs] = protocol.PENDING
-        batch.queue.extendleft(reversed(jobs))
+        if not self._tickets.put(batch.page, jobs, batch.number):
+            self._push_rest()
 
     def _give_up(self, batch: Batch, job: int, reason: str, log: str, save: bool = True) -> None:
         setting = batch.setting(job)
@@ -376,96 +424,75 @@ class Pool:
         row, column = divmod(job, batch.columns)
         values = tuple(float(v) for v in setting)
         batch.failures.append(JobFailure(row, column, self.effect.name, values, reason, saved, log))
-        batch.finished += 1
+        batch.state[job] = protocol.BROKEN
 
     # -- death and hanging
 
     def _watch(self) -> None:
-        now = time.monotonic()
-        self._next_watch = now + self._tick
-        for worker in list(self._workers):
-            claim = worker.claim()
-            if claim.phase == protocol.RUNNING and now - claim.since > self.deadline:
-                self._end(worker, claim, f"no answer within {self.deadline:g} s")
-            elif claim.phase == protocol.LOADING and now - claim.since > self._load_deadline:
-                self._end(worker, claim, f"no answer within {self._load_deadline:g} s")
-            elif not worker.greeted and now - worker.started > START_DEADLINE:
-                self._end(worker, claim, f"no answer within {START_DEADLINE:g} s")
-            else:
-                worker.shorten_log()
+        self._next_watch = time.monotonic() + self._tick
+        self._crew.watch()
+        if self._suspects and self._tickets.empty():
+            self._find_lost()
 
-    @property
-    def _load_deadline(self) -> float:
-        return max(self.deadline, SHORTEST_LOAD_DEADLINE)
+    def _find_lost(self) -> None:
+        """A worker that was killed between taking a ticket and saying so took it along: jobs that nobody
+        holds in two looks, with no ticket on its way, are issued again.
+        """
+        for number, seen in list(self._suspects.items()):
+            batch = self._batches.get(number)
+            if batch is None:
+                del self._suspects[number]
+                continue
+            missing = batch.waiting() - self._crew.holders(number)
+            if lost := seen & missing:
+                self._issue_again(batch, sorted(lost))
+            self._suspects[number] = missing - lost
 
-    def _end(self, worker: WorkerProcess, seen: Claim, reason: str) -> None:
-        worker.kill()
-        # It may have come to its end of its own accord, and begun something else, before the signal.
-        self._bury(worker, reason if worker.claim() == seen else None)
-
-    def _on_death(self, worker: WorkerProcess) -> None:
-        if worker in self._workers:
-            self._bury(worker, worker.death())
-
-    def _bury(self, worker: WorkerProcess, reason: str | None) -> None:
-        """Take a dead worker away and its unfinished jobs back; `reason` None blames nobody."""
-        while message := worker.receive():  # what it said before it died
-            self._understand(worker, message)
-        self._selector.unregister(worker.socket)
-        self._selector.unregister(worker.pidfd)
-        self._workers.remove(worker)
-        self._replaced += 1
-        claim = worker.claim()
+    def on_end(self, worker: WorkerProcess, claim: Claim, reason: str | None) -> None:
+        """A worker is gone: blame the job that it was at, if that is to blame, and have it done again."""
+        batch = self._batches.get(claim.batch)
         if reason is not None and claim.phase == protocol.LOADING:
-            self._died_loading(worker, reason)
-        elif claim.phase == protocol.IDLE:
+            self._died_loading(worker, batch, reason)
+        elif claim.phase == protocol.IDLE and not worker.retiring:
             self._died_idle(worker, reason or "worker was killed")
-        for chunk in worker.outstanding:
-            self._take_back(worker, chunk, claim, reason)
-        worker.close()
+        if batch is not None and batch.error is None and batch.state[claim.job] == protocol.PENDING:
+            if reason is not None and claim.phase in (protocol.PREPARING, protocol.RUNNING):
+                self._failed_once(batch, claim.job, reason, worker)
+            else:
+                self._issue_again(batch, [claim.job])
+        for number in self._batches:
+            self._suspects.setdefault(number, set())
+        for each in list(self._batches.values()):
+            self._look_at(each)
+        if self._batches:
+            self._man()
 
-    def _take_back(self, worker: WorkerProcess, chunk: Chunk, claim: Claim, reason: str | None) -> None:
-        batch = chunk.batch
-        done = [job for job in chunk.jobs if batch.state[job] == protocol.DONE]
-        left = [job for job in chunk.jobs if batch.state[job] != protocol.DONE]
-        guilty = [
-            job
-            for job in left
-            if reason is not None
-            and (claim.phase, claim.batch, claim.job) == (protocol.RUNNING, batch.number, job)
-        ]
-        batch.outstanding -= len(left)
-        if batch.error is None:
-            self._requeue(batch, [job for job in left if job not in guilty])
-        for job in guilty:
-            self._failed_once(batch, job, reason or "", worker)
-        self._done(batch, done, 0.0)
-
-    def _died_loading(self, worker: WorkerProcess, reason: str) -> None:
+    def _died_loading(self, worker: WorkerProcess, batch: Batch | None, reason: str) -> None:
         self._load_deaths += 1
-        if self._load_deaths >= ATTEMPTS and worker.outstanding:
+        if self._load_deaths >= ATTEMPTS and batch is not None:
             text = f"effect {self.effect.name!r} could not be loaded by {self.effect.provider.name}: {reason}"
-            worker.outstanding[0].batch.abort(PluginError(_with_log(text, worker)))
+            batch.abort(PluginError(with_log(text, worker)))
             self._load_deaths = 0
 
     def _died_idle(self, worker: WorkerProcess, reason: str) -> None:
         """Killed between jobs, or unable to start; only a row of these is the machine's or our fault."""
-        self._early_deaths += 1
-        if self._early_deaths >= (2 * ATTEMPTS if worker.greeted else ATTEMPTS):
+        self._early_deaths[worker.greeted] += 1
+        if self._early_deaths[worker.greeted] >= (2 * ATTEMPTS if worker.greeted else ATTEMPTS):
             text = "worker processes keep dying" if worker.greeted else "worker processes do not start"
             for batch in self._batches.values():
-                batch.abort(DafxhostError(_with_log(f"{text}: {reason}", worker)))
-            self._early_deaths = 0
+                batch.abort(DafxhostError(with_log(f"{text}: {reason}", worker)))
+            self._early_deaths[worker.greeted] = 0
 
 
-def _with_log(text: str, worker: WorkerProcess) -> str:
+def with_log(text: str, worker: WorkerProcess) -> str:
     """The sentence, and the last line the worker wrote, unless that is only Python's own crash report."""
     tail = worker.log_tail()
     lines = [] if "Fatal Python error" in tail else tail.strip().splitlines()
     return f"{text} (it wrote last: {lines[-1].strip()})" if lines else text
 
 
-def _not_applied(effect: Effect, report: dict[str, Any]) -> ParameterNotAppliedError:
+def not_applied(effect: Effect, report: dict[str, Any]) -> ParameterNotAppliedError:
+    """The error for a worker's report that a parameter was not taken."""
     name = effect.parameters[report["index"]].name
     return ParameterNotAppliedError(
         f"effect {effect.name!r} did not take its parameter {name!r}: sent plugin value {report['sent']:g}, "

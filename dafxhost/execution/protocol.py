@@ -1,12 +1,15 @@
-"""What the executor and a worker say to each other. Imported by workers: standard library only.
+"""What the executor and its workers say to each other. Imported by workers: standard library only.
 
-Messages are small and go over a SOCK_SEQPACKET pair, one packet a message, first byte the kind. Audio, plugin
-values and the state of each job lie in the arena.
+Jobs go through one pipe that all workers read from, one *ticket* a job: whoever is free takes the next, so
+that nobody waits for a dispatcher and a slow render holds up no other. A ticket names a batch's header in
+the arena; audio, plugin values and the state of each job lie there too.
 
-To the worker:    PROCESSOR (where in the arena a JSON describes a processor), RENDER (a chunk of a batch's
-                  jobs), OPEN (begin a stream), FEED (a stream's next samples).
-To the executor:  HELLO, FINISHED (the oldest chunk is done; its plugin seconds), FAILED (JSON: one job, or a
-                  chunk's processor, failed), OPENED, FED.
+Messages go over a SOCK_SEQPACKET pair for each worker, one packet a message, first byte the kind.
+
+To a single worker:    OPEN (begin a stream), FEED (its next samples), PROVE (find the cheapest exact reset).
+To the executor:       HELLO, LEFT (done with a batch for now), FAILED (JSON: one job, or a chunk's
+                       processor, failed), UNREPEATABLE (JSON: a second render differed), RETIRING (its memory
+                       is past the limit; it ends), OPENED, FED, PROVED (JSON).
 """
 
 from __future__ import annotations
@@ -16,31 +19,40 @@ import struct
 from dataclasses import astuple, dataclass
 from typing import Any
 
-PROCESSOR, RENDER, OPEN, FEED = b"P", b"R", b"O", b"F"
-HELLO, FINISHED, FAILED, OPENED, FED = b"h", b"f", b"e", b"o", b"d"
+OPEN, FEED, PROVE = b"O", b"F", b"P"
+HELLO, LEFT, FAILED, UNREPEATABLE, RETIRING = b"h", b"l", b"e", b"u", b"r"
+OPENED, FED, PROVED = b"o", b"d", b"p"
 
 # States of a job, int32 in the batch's table.
-PENDING, DONE, BROKEN = 0, 1, 2
+PENDING, DONE, BROKEN, SKIPPED = range(4)
 
-# A worker's claim: CLAIM_WORDS int64 in the arena, saying what it does now, so that death and hanging are
-# blamed on the right job. `SINCE` is CLOCK_MONOTONIC in ns; it is written before `PHASE`.
+# A worker's claim: CLAIM_WORDS int64 in the arena. The first say what it does now, so that death and hanging
+# are blamed on the right job; `SINCE` is CLOCK_MONOTONIC in ns and is written before `PHASE`. The others are
+# what it has done so far.
 CLAIM_WORDS = 8
-PHASE, SINCE, BATCH, JOB = range(4)
-IDLE, LOADING, RUNNING = range(3)
+PHASE, SINCE, BATCH, JOB, RENDERS, PLUGIN_NS, AUDIO_US = range(7)
+IDLE, LOADING, PREPARING, RUNNING = range(4)
 
+PAGE = 4096
 LARGEST_MESSAGE = 1 << 16
 LARGEST_TEXT = 8000
+
+TICKET = struct.Struct("=IIQ")
+"""Page of the batch's header, job, and the batch's number, which the header must bear as well."""
 
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """Where a batch lies in the arena; all in bytes or counts.
+    """Where a batch lies in the arena; all in bytes or counts. Its header is this, followed by the word
+    CANCELLED.
 
     Job `j` renders clip `j // columns` with the plugin values in row `j` of the table.
     """
 
     batch: int
     processor: int
+    description: int  # JSON of the processor
+    description_size: int
     jobs: int
     columns: int
     channels: int
@@ -51,51 +63,43 @@ class BatchLayout:
     input_stride: int
     outputs: int
     output_stride: int
+    holes: int  # how often the arena gave pages back; those that a worker has mapped may be gone
 
     @property
-    def state_start(self) -> int:
-        return self.jobs * self.parameters * 8
+    def state(self) -> int:
+        return self.table + self.jobs * self.parameters * 8
 
     @property
     def table_size(self) -> int:
-        return self.state_start + self.jobs * 4
+        return self.jobs * (self.parameters * 8 + 4)
 
 
-_LAYOUT = struct.Struct("=12q")
-_PAIR = struct.Struct("=2q")
+_LAYOUT = struct.Struct("=15q")
+CANCELLED = 15  # word of the header: the batch's remaining jobs are not wanted
+HEADER_SIZE = 8 * 16
 _FOUR = struct.Struct("=4q")
-_LATENCY = struct.Struct("=q")
-_SECONDS = struct.Struct("=d")
-
-
-def pack_processor(offset: int, size: int) -> bytes:
-    return PROCESSOR + _PAIR.pack(offset, size)
-
-
-def unpack_processor(message: bytes) -> tuple[int, int]:
-    return _PAIR.unpack_from(message, 1)
-
-
-def pack_chunk(layout: bytes, jobs: list[int]) -> bytes:
-    return RENDER + layout + struct.pack(f"={len(jobs)}i", *jobs)
+_FIVE = struct.Struct("=5q")
+_WORD = struct.Struct("=q")
 
 
 def pack_layout(layout: BatchLayout) -> bytes:
     return _LAYOUT.pack(*astuple(layout))
 
 
-def unpack_chunk(message: bytes) -> tuple[BatchLayout, tuple[int, ...]]:
-    start = 1 + _LAYOUT.size
-    layout = BatchLayout(*_LAYOUT.unpack_from(message, 1))
-    return layout, struct.unpack_from(f"={(len(message) - start) // 4}i", message, start)
+def unpack_layout(header: Any) -> BatchLayout:
+    return BatchLayout(*_LAYOUT.unpack_from(header))
 
 
-def pack_open(processor: int, values: int, parameters: int) -> bytes:
-    return OPEN + _FOUR.pack(processor, values, parameters, 0)
+def pack_open(processor: int, description: int, size: int, values: int, parameters: int) -> bytes:
+    return OPEN + _FIVE.pack(processor, description, size, values, parameters)
 
 
-def unpack_open(message: bytes) -> tuple[int, int, int]:
-    return _FOUR.unpack_from(message, 1)[:3]
+def unpack_open(message: bytes) -> tuple[int, int, int, int, int]:
+    return _FIVE.unpack_from(message, 1)
+
+
+def pack_prove(processor: int, description: int, size: int, values: int, parameters: int) -> bytes:
+    return PROVE + _FIVE.pack(processor, description, size, values, parameters)
 
 
 def pack_feed(channels: int, samples: int, inputs: int, outputs: int) -> bytes:
@@ -107,25 +111,27 @@ def unpack_feed(message: bytes) -> tuple[int, int, int, int]:
 
 
 def pack_opened(latency: int) -> bytes:
-    return OPENED + _LATENCY.pack(latency)
+    return OPENED + _WORD.pack(latency)
 
 
 def unpack_opened(message: bytes) -> int:
-    return _LATENCY.unpack_from(message, 1)[0]
+    return _WORD.unpack_from(message, 1)[0]
 
 
-def pack_finished(seconds: float) -> bytes:
-    return FINISHED + _SECONDS.pack(seconds)
+def pack_left(batch: int) -> bytes:
+    return LEFT + _WORD.pack(batch)
 
 
-def unpack_finished(message: bytes) -> float:
-    return _SECONDS.unpack_from(message, 1)[0]
+def unpack_left(message: bytes) -> int:
+    return _WORD.unpack_from(message, 1)[0]
 
 
-def pack_failed(kind: str, job: int, text: str, **more: Any) -> bytes:
-    """`kind`: "load" (no processor), "parameter" (a value was not taken) or "job"."""
-    return FAILED + json.dumps({"kind": kind, "job": job, "text": text[:LARGEST_TEXT], **more}).encode()
+def pack_report(kind: bytes, batch: int, job: int, **more: Any) -> bytes:
+    """A FAILED or UNREPEATABLE message about one job."""
+    if "text" in more:
+        more["text"] = more["text"][:LARGEST_TEXT]
+    return kind + json.dumps({"batch": batch, "job": job, **more}).encode()
 
 
-def unpack_failed(message: bytes) -> dict[str, Any]:
+def unpack_report(message: bytes) -> dict[str, Any]:
     return json.loads(message[1:])

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import time
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from dafxhost.errors import ParameterError, PluginError, ShapeError, UsageError
 from dafxhost.execution import protocol
 from dafxhost.execution.checks import check_audio, finite, like
-from dafxhost.execution.pool import SHORTEST_LOAD_DEADLINE, START_DEADLINE, Pool, _not_applied, _with_log
-from dafxhost.execution.process import WorkerProcess
+from dafxhost.execution.crew import SHORTEST_LOAD_DEADLINE, START_DEADLINE
+from dafxhost.execution.pool import Pool, not_applied, with_log
+from dafxhost.execution.process import WorkerFailedError, WorkerProcess
 from dafxhost.processor import RenderSpec
 
 
@@ -60,9 +59,10 @@ class Stream:
         values = effect.plugin_values(self._setting)
         table = self._pool.arena.region(values.nbytes)
         table.array(np.float64, values.shape)[:] = values
-        processor = self._pool.processor_id(self._spec)
-        self._pool.introduce(worker, processor)
-        worker.send(protocol.pack_open(processor, table.offset, len(values)))
+        number, description = self._pool.describe(self._spec)
+        worker.send(
+            protocol.pack_open(number, description.offset, description.size, table.offset, len(values))
+        )
         patience = START_DEADLINE + max(SHORTEST_LOAD_DEADLINE, self._pool.deadline)
         self.latency = max(0, protocol.unpack_opened(self._answer(worker, protocol.OPENED, patience)))
         self._to_drop = self.latency
@@ -112,28 +112,18 @@ class Stream:
         return target[:, drop:].copy()
 
     def _answer(self, worker: WorkerProcess, wanted: bytes, patience: float) -> bytes:
-        end = time.monotonic() + patience
-        poll = select.poll()
-        poll.register(worker.socket, select.POLLIN)
-        poll.register(worker.pidfd, select.POLLIN)
-        while True:
-            left = end - time.monotonic()
-            if left <= 0:
-                self._fail(worker, f"no answer within {patience:g} s")
-            ready = poll.poll(max(1, left * 1000))
-            if message := worker.receive():
-                if message[:1] == wanted:
-                    return message
-                if message[:1] == protocol.FAILED:
-                    self._refuse(worker, protocol.unpack_failed(message))
-            elif ready:
-                self._fail(worker, worker.death())
+        try:
+            return worker.answer(wanted, patience)
+        except WorkerFailedError as error:
+            if error.report is None:
+                self._fail(worker, str(error))
+            self._refuse(worker, error.report)
 
-    def _refuse(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
+    def _refuse(self, worker: WorkerProcess, report: dict[str, Any]) -> NoReturn:
         effect = self._pool.effect
-        if report["kind"] == "parameter":
-            error: PluginError = _not_applied(effect, report)
-        elif report["kind"] == "load":
+        if report["reason"] == "parameter":
+            error: PluginError = not_applied(effect, report)
+        elif report["reason"] == "load":
             where = f"effect {effect.name!r} could not be loaded by {effect.provider.name}"
             error = PluginError(f"{where}: {report['text']}")
         else:
@@ -141,8 +131,8 @@ class Stream:
         self.close()
         raise error
 
-    def _fail(self, worker: WorkerProcess, reason: str) -> None:
-        text = _with_log(f"the stream through effect {self._pool.effect.name!r} broke off: {reason}", worker)
+    def _fail(self, worker: WorkerProcess, reason: str) -> NoReturn:
+        text = with_log(f"the stream through effect {self._pool.effect.name!r} broke off: {reason}", worker)
         self.close()
         raise PluginError(text)
 

@@ -89,14 +89,21 @@ class Objective:
         """
         decoded = self.controller.decode(logits)
         trial = self._trial(logits.detach().cpu(), decoded.detach().cpu(), batch, generator)
-        dry, target = self._excerpts(batch, rng)
-        renders = self.executor.render(dry, trial.settings, self.sample_rate, on_error="nan")
-        if self.excerpt:
-            applied = torch.from_numpy(batch.applied)[:, None, None]
-            target = torch.where(applied, renders[:, 0], dry)
-        rows = list(
-            self._threads.map(lambda i: self._judge(renders[i], target[i], trial, i), range(len(dry)))
-        )
+        dry, target = (x.to(self.controller.values.device) for x in self._excerpts(batch, rng))
+        # Example by example, so that the first are judged while the others are rendered.
+        futures = [
+            self.executor.submit(dry[i : i + 1], trial.settings[i : i + 1], self.sample_rate, on_error="nan")
+            for i in range(len(dry))
+        ]
+
+        def one(i: int) -> tuple[Tensor, Tensor]:
+            renders = futures[i].result()[0]
+            wanted = target[i]
+            if self.excerpt:
+                wanted = renders[0] if batch.applied[i] else dry[i]
+            return self._judge(renders, wanted, trial, i)
+
+        rows = list(self._threads.map(one, range(len(dry))))
         losses, gradients = (torch.stack(column) for column in zip(*rows, strict=True))
         return self._surrogate(logits, decoded, trial, losses, gradients), losses[:, 0]
 
@@ -146,10 +153,9 @@ class Objective:
         """Losses `[1 + K + M]` of one example's renders `[2 + K + M, C, T]` without the true one, and the
         gradient `[P]` to the continuous parameters (0 for the others).
         """
-        device = self.controller.values.device
-        audio = renders[None, 1:].to(device)
+        audio = renders[None, 1:]
         with torch.no_grad():
-            prepared = self.loss.prepare(target[None].to(device))
+            prepared = self.loss.prepare(target[None])
         gradient = torch.zeros(trial.settings.shape[2], dtype=torch.float64)
         k = trial.plan.settings.shape[1] if trial.plan is not None else 0
         if self.space == "loss" or trial.plan is None:

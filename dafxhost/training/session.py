@@ -31,6 +31,7 @@ from dafxhost.training.memory import keep_memory
 from dafxhost.training.objective import Objective
 from dafxhost.training.pool import Pool, PoolMaker
 from dafxhost.training.scoring import score_settings
+from dafxhost.training.usage import CoreUsage
 
 OnEvent = Callable[[dict[str, Any]], None]
 Batches = Callable[[int], tuple[Tensor, Tensor, Tensor]]
@@ -87,6 +88,7 @@ class Session:
                 self.effect, config.executor, workers=config.workers or None, deadline=config.deadline
             )
         )
+        self.usage = CoreUsage(self.executor)
         # A cluster's workers may be more than this machine has cores.
         own = min(self.executor.workers, len(os.sched_getaffinity(0)))
         self.cores = own if self.device.type == "cpu" else 1
@@ -283,6 +285,7 @@ class Session:
     def _epoch(self, phase: str, losses: list[float], timer: float, steps: int, stats: Any = None) -> None:
         """Validate, keep the best and the newest controller, write a line of the log."""
         about, seconds = self.about, time.monotonic() - timer
+        busy = self.usage.take()
         value = self._validate()
         about["last"] = value
         better = about["best"] is None or value < about["best"]
@@ -299,9 +302,10 @@ class Session:
             "rate": self.optimiser.param_groups[0]["lr"], "seconds": round(seconds, 3),
             "renders_per_second": done.renders / seconds if done else None,
             "audio_seconds_per_second": done.audio_seconds / seconds if done else None,
-            "failures": about["failures"], "pool": about["pool"], "time_left": self._left(),
+            "failures": about["failures"], "pool": about["pool"], "time_left": self._left(), **busy,
         }  # fmt: skip
         runs.append_line(self.path / runs.LOG, entry)
+        self.usage.take()  # validation is not part of the next epoch's steps
         self._event("epoch", **entry)
 
     def _figures(self) -> dict[str, Any]:

@@ -197,6 +197,7 @@ class _Training(Session):
         losses: list[float] = []
         timer, since, pace = time.monotonic(), about["step"], _Pace()
         stats = self.executor.stats
+        self.usage.take()
         with ExampleStream(examples, config.batch, seed, start=about["step"], ahead=2) as stream:
             while not about["end_to_end_steps"] or about["step"] < about["end_to_end_steps"]:
                 step = about["step"]

@@ -125,7 +125,8 @@ def _vst3(name: str) -> Effect | None:
         "channels": d["outputs"],
     }
     identity = file_identity(vst3_binary(path) or path)
-    provider = Provider("vst3", plugin_info.VST3, options, identity)
+    resets = plugin_info.CHEAPER_RESETS[plugin_info.VST3]
+    provider = Provider("vst3", plugin_info.VST3, options, identity, cheaper_resets=resets)
     return Effect(name, parameters, provider, summary(name), d["inputs"], d["outputs"])
 
 

@@ -332,5 +332,6 @@ def by_dawdreamer(lv2: Effect, description: Mapping[str, Any]) -> Effect:
             "lv2_path": str(Path(description["bundle"]).parent),
         },
         lv2.provider.identity,
+        cheaper_resets=("reset",),
     )
     return replace(lv2, parameters=tuple(made), provider=provider)

@@ -19,6 +19,7 @@ from dafxhost_effects.hosts.store import cached, file_identity, key, vst3_binary
 
 VST3 = "dafxhost_effects.hosts.vst3:Vst3Processor"
 DAWDREAMER = "dafxhost_effects.hosts.dawdreamer:DawDreamerProcessor"
+CHEAPER_RESETS = {VST3: ("reset", "state"), DAWDREAMER: ("reset",)}
 TIMEOUT = 120.0  # seconds for describing one plugin
 # What hosts add (program, bypass), what reports the host's own state, and meters that plugins list as inputs.
 _NOT_FOR_USERS = re.compile(
@@ -202,7 +203,7 @@ def effect(name: str, path: Path, provider: str, *, summary: str = "") -> Effect
     return Effect(
         name,
         parameters(rows),
-        Provider(provider, target, options, identity),
+        Provider(provider, target, options, identity, cheaper_resets=CHEAPER_RESETS[target]),
         summary or d["name"],
         d["inputs"],
         d["outputs"],
