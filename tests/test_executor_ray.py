@@ -86,6 +86,20 @@ def test_failures_are_numbered_as_in_the_whole_batch(address: str, tmp_path: Pat
     assert len(list(tmp_path.iterdir())) == len(guilty)
 
 
+def test_a_row_of_failures_hides_no_success(address: str, tmp_path: Path) -> None:
+    """A node sees a part of the batch only: what it gives up is tried all the same."""
+    audio, settings = clips(3), draws(3, 48, 2)
+    settings[0, :16, 1] = settings[1, :1, 1] = 1.0
+    expected = scaled(audio, settings)
+    expected[settings[..., 1] == 1.0] = np.nan
+    with RayExecutor(lab_effect("Raise"), workers=1, address=address, failure_dir=tmp_path) as executor:
+        for _ in range(2):  # with the pace unknown, and known
+            wet = executor.render(audio, settings, RATE, on_error="nan")
+            assert [(f.row, f.column) for f in executor.failures] == [*((0, k) for k in range(16)), (1, 0)]
+            assert {f.reason for f in executor.failures} == {"raised ValueError: the lab raised this"}
+            assert np.array_equal(wet, expected, equal_nan=True)
+
+
 def test_a_plugin_gives_the_same_bits_as_on_this_machine(address: str) -> None:
     effect = dafxhost.effect("mda-combo", provider="builtin")
     audio, settings = (

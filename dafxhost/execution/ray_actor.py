@@ -108,8 +108,9 @@ class RenderActor:
             time.sleep(PARENT_CHECK)
         os._exit(1)
 
-    def render(self, clips: np.ndarray, settings: np.ndarray, sample_rate: int) -> Answer:
-        """Clips `[B, C, T]`, settings `[B, K, P]` -> `[B, K, C, T]`, failed rows NaN."""
+    def render(self, clips: np.ndarray, start: int, settings: np.ndarray, sample_rate: int) -> Answer:
+        """B clips from `start` of `[.., C, T]`, settings `[B, K, P]` -> `[B, K, C, T]`, failed rows NaN."""
+        clips = clips[start : start + len(settings)]
         executor = self._running()
         try:
             # A future of its own: `executor.failures` may already be those of the other shard.

@@ -22,7 +22,8 @@ SHARD_SECONDS = 0.5
 SHARD_BYTES = 32 << 20
 """Most audio in a shard's results, so that few fit into the object stores at once."""
 SAVED_INPUTS = 16  # a batch, as of the local executor
-HOPELESS = 8  # failures with no success: the rest is not tried, as of the local executor
+HOPELESS = 8  # failures of two clips or more with no success: the rest is not tried, as of the local executor
+UNTRIED = "not tried: "  # how the reason of such a failure begins
 LOSSES = 2  # nodes that died of a shard
 
 
@@ -31,7 +32,7 @@ class Shard:
     """Clips `first`..`last` of a batch with its settings `left`..`right` (ends excluded).
 
     Attributes:
-        clips: reference to clips `first`..`last` in the object store.
+        clips: reference to some clips in the object store. base: number of the first of them.
         lost: names of the nodes that died while they had it.
     """
 
@@ -41,6 +42,7 @@ class Shard:
     left: int
     right: int
     clips: Any
+    base: int
     lost: list[str] = field(default_factory=list)
 
     @property
@@ -117,10 +119,10 @@ class RayBatch:
         if column == 0 and wanted >= self.columns:
             last = min(len(self.clips), row + wanted // self.columns)
             self._row = last
-            return Shard(self, row, last, 0, self.columns, put(self.clips[row:last]))
+            return Shard(self, row, last, 0, self.columns, put(self.clips[row:last]), row)
         if self._clip is None:
             self._clip = put(self.clips[row : row + 1])
-        shard = Shard(self, row, row + 1, column, min(self.columns, column + wanted), self._clip)
+        shard = Shard(self, row, row + 1, column, min(self.columns, column + wanted), self._clip, row)
         self._column = shard.right
         if self._column == self.columns:
             self._row, self._column, self._clip = row + 1, 0, None
@@ -131,12 +133,18 @@ class RayBatch:
         if self.error is not None:
             return
         self.result[shard.first : shard.last, shard.left : shard.right] = wet
+        untried = 0
         for failure in failures:
-            tried = bool(failure.saved_input)
             row, column = failure.row + shard.first, failure.column + shard.left
-            self._note(replace(failure, row=row, column=column, saved_input=""), save=tried)
-        self.finished += shard.jobs
-        if len(self.failures) >= HOPELESS and self.finished == len(self.failures):
+            if failure.reason.startswith(UNTRIED):  # hopeless for the node, which has seen but this shard
+                self.returned.append(Shard(self, row, row + 1, column, column + 1, shard.clips, shard.base))
+                untried += 1
+            else:
+                tried = bool(failure.saved_input)
+                self._note(replace(failure, row=row, column=column, saved_input=""), save=tried)
+        self.finished += shard.jobs - untried
+        several = len({failure.row for failure in self.failures}) >= min(2, len(self.clips))
+        if len(self.failures) >= HOPELESS and several and self.finished == len(self.failures):
             self._give_up_rest()
 
     def fail(self, shard: Shard) -> None:
@@ -145,7 +153,7 @@ class RayBatch:
         self._fail_jobs(shard.first, shard.last, shard.left, shard.right, reason, save=True)
 
     def _give_up_rest(self) -> None:
-        reason = f"not tried: the first {HOPELESS} renders of this batch all failed"
+        reason = f"{UNTRIED}the first {HOPELESS} renders of this batch all failed"
         while self.returned:
             s = self.returned.popleft()
             self._fail_jobs(s.first, s.last, s.left, s.right, reason, save=False)

@@ -340,7 +340,8 @@ class RayPool:
         if ready:
             self._openings.clear()
         # Every idle actor first, then one shard ahead for each; not while there is one to be tried alone.
-        depths = 1 if any(batch.returned for batch in self._batches) else RENDER_CALLS
+        alone = any(shard.lost for batch in self._batches for shard in batch.returned)
+        depths = 1 if alone else RENDER_CALLS
         for depth in range(depths):
             for actor in ready:
                 while actor.takes(depth) and (shard := self._next_shard(actor, depth)) is not None:
@@ -348,7 +349,7 @@ class RayPool:
 
     def _next_shard(self, actor: Actor, depth: int) -> Shard | None:
         for batch in self._batches:
-            if batch.returned and not depth:
+            if batch.returned and (not depth or not batch.returned[0].lost):
                 return batch.returned.popleft()
             if not (batch.error is None and batch.waiting):
                 continue
@@ -363,9 +364,9 @@ class RayPool:
 
     def _hand_out(self, actor: Actor, shard: Shard) -> None:
         actor.shards.add(shard)
-        rate = shard.batch.spec.sample_rate
+        rate, start = shard.batch.spec.sample_rate, shard.first - shard.base
         then = lambda f: self._on_rendered(actor, shard, f)  # noqa: E731
-        self._call(actor, "render", "render", then, shard.clips, shard.settings, rate)
+        self._call(actor, "render", "render", then, shard.clips, start, shard.settings, rate)
 
     def _on_rendered(self, actor: Actor, shard: Shard, future: Future[Answer]) -> None:
         if shard not in actor.shards:  # taken back already
