@@ -97,6 +97,19 @@ def test_a_ticket_that_comes_twice_does_no_harm():
         assert executor.stats.renders <= 26  # those in work at that moment may be rendered again
 
 
+def test_workers_may_be_quicker_than_the_dispatcher():
+    """What they say of a batch that it has not seen yet is not lost."""
+    audio, settings = clips(4), draws(4, 3, 2)
+    with Executor(lab_effect("Raise"), workers=2) as executor:
+        pool = executor._pool
+        executor.render(audio, settings * 0, RATE)
+        settings[1, 1, 1] = 1.0  # raises
+        pool.post(lambda: (time.sleep(0.5), pool._crew.hear()))
+        future = executor.submit(audio, settings, RATE, on_error="nan")
+        assert np.isnan(future.result(20)[1, 1]).all()
+        assert [(f.row, f.column) for f in executor.failures] == [(1, 1)]
+
+
 def test_what_a_worker_uses_is_known():
     with Executor(lab_effect("Busy", passes=40), workers=1) as executor:
         executor.render(clips(4, t=200_000), draws(4, 4, 2), RATE)

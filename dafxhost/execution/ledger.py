@@ -35,7 +35,8 @@ class Ledger:
     """Batches in progress. It is the crew's foreman.
 
     Args:
-        issue: issues tickets for jobs of a batch. failure_dir: where inputs of failed renders go.
+        issue: issues tickets for jobs of a batch. catch_up: has batches added that were submitted by now.
+        failure_dir: where inputs of failed renders go.
 
     Attributes:
         crew: to be set before anything happens. batches: in progress, by number.
@@ -45,9 +46,15 @@ class Ledger:
     crew: Crew
 
     def __init__(
-        self, effect: Effect, arena: Arena, issue: Callable[[Batch, list[int]], None], failure_dir: Path
+        self,
+        effect: Effect,
+        arena: Arena,
+        issue: Callable[[Batch, list[int]], None],
+        catch_up: Callable[[], None],
+        failure_dir: Path,
     ) -> None:
         self.effect, self._arena, self._issue, self._failure_dir = effect, arena, issue, failure_dir
+        self._catch_up = catch_up
         self.batches: dict[int, Batch] = {}
         self.last_failures: list[JobFailure] = []
         self.unrepeatable: Unrepeatable | None = None
@@ -71,7 +78,16 @@ class Ledger:
         self._account_wall()
 
     def close(self) -> None:
-        del self._issue  # a circle would keep the arena's memory until the garbage collector comes by
+        del (
+            self._issue,
+            self._catch_up,
+        )  # a circle would keep the arena's memory until the garbage collector comes by
+
+    def _batch(self, number: int) -> Batch | None:
+        """The batch, if it is in progress. Workers may speak of one that nobody here has seen yet."""
+        if number and number not in self.batches:
+            self._catch_up()
+        return self.batches.get(number)
 
     def add(self, batch: Batch) -> None:
         self.batches[batch.number] = batch
@@ -115,7 +131,7 @@ class Ledger:
             return
         self.crew.hear()  # what was said before a batch was complete must not come too late
         for number in list(self._left):
-            if (batch := self.batches.get(number)) is not None:
+            if (batch := self._batch(number)) is not None:
                 self.look_at(batch)
         self._left.clear()
 
@@ -137,9 +153,9 @@ class Ledger:
 
     def _given_up(self, batch: Batch) -> bool:
         """Whether the batch is hopeless and all that was left of it has been skipped."""
-        if batch.error is not None or not batch.hopeless or batch.waiting():
+        if batch.error is not None or not batch.hopeless or batch.issued < batch.jobs or batch.waiting():
             return False
-        for job in sorted(batch.skipped() + list(range(batch.issued, batch.jobs))):
+        for job in batch.skipped():
             first = batch.reasons.get(
                 job, f"not tried: the first {HOPELESS} renders of this batch all failed"
             )
@@ -147,7 +163,7 @@ class Ledger:
         return batch.over
 
     def _on_failed(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
-        batch, job = self.batches.get(report["batch"]), report["job"]
+        batch, job = self._batch(report["batch"]), report["job"]
         if batch is None or batch.error is not None:
             return
         effect = self.effect
@@ -168,7 +184,7 @@ class Ledger:
             self._failed_once(batch, job, report["text"], worker)
 
     def _on_unrepeatable(self, report: dict[str, Any]) -> None:
-        batch = self.batches.get(report["batch"])
+        batch = self._batch(report["batch"])
         if batch is not None and self.unrepeatable is None:
             setting = tuple(float(v) for v in batch.setting(report["job"]))
             self.unrepeatable = Unrepeatable(self.effect.name, setting, report["difference"])
@@ -220,7 +236,7 @@ class Ledger:
 
     def on_end(self, worker: WorkerProcess, claim: Claim, reason: str | None) -> None:
         """A worker is gone: blame the job that it was at, if that is to blame, and have it done again."""
-        batch = self.batches.get(claim.batch)
+        batch = self._batch(claim.batch)
         if reason is not None and claim.phase == protocol.LOADING:
             self._died_loading(worker, batch, reason)
         elif claim.phase == protocol.IDLE and not worker.retiring:

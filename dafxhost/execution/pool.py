@@ -6,6 +6,7 @@ nothing more to do for one, and when something goes wrong.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -68,7 +69,7 @@ class Pool:
         # The rest belongs to the dispatcher thread.
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
-        self.ledger = Ledger(effect, self.arena, self._issue, failure_dir)
+        self.ledger = Ledger(effect, self.arena, self._issue, self._on_wake, failure_dir)
         self._crew = self.ledger.crew = Crew(
             self.ledger,
             self.arena,
@@ -254,10 +255,8 @@ class Pool:
                 self.arena.close()
 
     def _on_wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        except BlockingIOError:
-            return
         while self._inbox:
             self._inbox.popleft()()
 
