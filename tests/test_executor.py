@@ -232,14 +232,14 @@ def test_verification_is_spot_all_or_off(make_executor):
         executor.render(clips(1), np.full((1, 2), 0.5), RATE)
 
 
-def test_an_effect_that_is_not_repeatable_is_found():
+def test_an_effect_that_is_not_repeatable_is_found(make_executor):
     """The executor relies on `prepare`: a processor whose reset leaks gives other samples, which is said."""
     audio, settings = clips(1), np.full((1, 3, 2), 0.5)
-    with Executor(lab_effect("Leaky"), workers=1, verify="off") as executor:
+    with make_executor(lab_effect("Leaky"), workers=1, verify="off") as executor:
         wet = executor.render(audio, settings, RATE)
         assert executor.unrepeatable is None
     assert not np.array_equal(wet[0, 0], wet[0, 1])
-    with Executor(lab_effect("Leaky"), workers=1) as executor:
+    with make_executor(lab_effect("Leaky"), workers=1) as executor:
         with pytest.warns(RepeatabilityWarning, match="effect 'lab-leaky' is not repeatable: .* up to 0"):
             executor.render(audio, settings, RATE)
         executor.render(audio, settings, RATE)  # said once

@@ -145,23 +145,24 @@ def test_workers_that_do_not_start(monkeypatch):
         executor.render(AUDIO, SETTINGS, RATE)
 
 
-def test_an_effect_that_always_crashes_is_given_up(tmp_path):
+def test_an_effect_that_always_crashes_is_given_up(make_executor, tmp_path):
     settings = np.repeat(SETTINGS, 4, axis=1)
     settings[:, :, 1] = 1.0
-    with Executor(lab_effect("Exit"), workers=2, failure_dir=tmp_path) as executor:
+    with make_executor(lab_effect("Exit"), workers=2, failure_dir=tmp_path) as executor:
         wet = executor.render(AUDIO, settings, RATE, on_error="nan")
         assert np.isnan(wet).all() and len(executor.failures) == 96
         tried = [f for f in executor.failures if "not tried" not in f.reason]
         assert 8 <= len(tried) <= 16 and {f.reason for f in tried} == {"worker exited with status 3"}
         assert executor.failures[-1].reason == "not tried: the first 8 renders of this batch all failed"
-        assert executor.stats.replaced <= 18
+        # A node sees a few of them only, and tries each twice.
+        assert executor.stats.replaced <= (18 if make_executor.kind == "processes" else 2 * len(tried))
     assert 8 <= len(list(tmp_path.iterdir())) <= 16
 
 
-def test_one_bad_clip_does_not_make_a_batch_hopeless(tmp_path):
+def test_one_bad_clip_does_not_make_a_batch_hopeless(make_executor, tmp_path):
     settings = np.repeat(SETTINGS, 4, axis=1)
     settings[0, :, 1] = 1.0
-    with Executor(lab_effect("Raise"), workers=1, failure_dir=tmp_path) as executor:
+    with make_executor(lab_effect("Raise"), workers=1, failure_dir=tmp_path) as executor:
         wet = executor.render(AUDIO, settings, RATE, on_error="nan")
         assert len(executor.failures) == 12 and np.isfinite(wet[1:]).all()
 

@@ -21,7 +21,13 @@ import pytest
 
 import dafxhost
 from dafxhost import Executor, RayExecutor, RenderError
-from dafxhost.errors import DafxhostError, EffectUnavailableError, PluginError, UsageError
+from dafxhost.errors import (
+    DafxhostError,
+    EffectUnavailableError,
+    ParameterNotAppliedError,
+    PluginError,
+    UsageError,
+)
 from dafxhost.execution.backends import open_executor
 from dafxhost.execution.ray_actor import served_here
 from dafxhost.execution.ray_batch import RayBatch, Shard
@@ -84,6 +90,27 @@ def test_failures_are_numbered_as_in_the_whole_batch(address: str, tmp_path: Pat
             assert np.array_equal(saved["setting"], settings[failure.row, failure.column])
     assert np.argwhere(np.isnan(wet[..., 0, 0])).tolist() == [list(job) for job in guilty]
     assert len(list(tmp_path.iterdir())) == len(guilty)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_value_that_some_renders_do_not_take(make_executor: Any, workers: int, tmp_path: Path) -> None:
+    """Those renders fail, wherever the batch is cut; if none takes it, it is the plugin's fault."""
+    audio, settings = clips(2), np.full((2, 24, 2), 0.25)  # which is what it reads back
+    settings[0, :3, 1] = settings[1, 20, 1] = 0.5
+    options = {"workers": workers, "failure_dir": tmp_path, "verify": "all"}
+    with make_executor(lab_effect("Deaf"), **options) as executor:
+        wet = executor.render(audio, settings, RATE, on_error="nan")
+        assert [(f.row, f.column) for f in executor.failures] == [(0, 0), (0, 1), (0, 2), (1, 20)]
+        said = "did not take its parameter 'trigger': sent plugin value 0.5, read back 0.25"
+        assert {f.reason for f in executor.failures} == {said}
+        assert np.isnan(wet[:, :, 0, 0]).sum() == 4
+        with pytest.raises(ParameterNotAppliedError, match="effect 'lab-deaf' did not take"):
+            executor.render(audio, settings, RATE)
+        settings[:, :, 1] = 0.5
+        with pytest.raises(ParameterNotAppliedError, match="effect 'lab-deaf' did not take"):
+            executor.render(audio, settings, RATE, on_error="nan")
+        settings[:, :, 1] = 0.25  # the next batch is clean
+        assert np.isfinite(executor.render(audio, settings, RATE)).all() and executor.failures == []
 
 
 def test_a_row_of_failures_hides_no_success(address: str, tmp_path: Path) -> None:
@@ -471,14 +498,8 @@ def test_training_on_a_cluster_gives_the_same_run(
 
 
 def cut(b: int, k: int, t: int, workers: int, everybody: int, pace: float | None) -> list[Shard]:
-    batch = RayBatch(
-        np.zeros((b, 1, t), np.float32),
-        np.zeros((b, k, 2)),
-        lab_effect("Gain"),
-        RenderSpec(RATE),
-        Path(),
-        None,
-    )
+    audio, settings = np.zeros((b, 1, t), np.float32), np.zeros((b, k, 2))
+    batch = RayBatch(audio, settings, lab_effect("Gain"), RenderSpec(RATE), Path(), "nan", None)
     shards = []
     while batch.waiting:
         shards.append(batch.next_shard(workers, everybody, pace, lambda array: array))

@@ -25,7 +25,7 @@ from dafxhost import errors
 from dafxhost.effects import Effect
 from dafxhost.errors import DafxhostError, EffectUnavailableError, JobFailure
 from dafxhost.execution.executor import Executor
-from dafxhost.execution.stats import RenderStats
+from dafxhost.execution.stats import RenderStats, Unrepeatable
 from dafxhost.registry import registry
 
 PARENT_CHECK = 0.5  # s between looks whether the node's raylet is still there
@@ -40,12 +40,14 @@ class Answer:
         value: rendered audio `[B, K, C, T]`, a stream's number and latency, or its samples `[C, N]`.
         failures: as of the shard, rows and columns counted from its own beginning.
         spent: additions to the totals of `RenderStats`, by name.
+        unrepeatable: the node's first render that came out otherwise when it was made again.
         error: (class in dafxhost.errors, text) or None.
     """
 
     value: Any = None
     failures: tuple[JobFailure, ...] = ()
     spent: dict[str, float] | None = None
+    unrepeatable: Unrepeatable | None = None
     error: tuple[str, str] | None = None
 
     def check(self) -> Any:
@@ -108,13 +110,16 @@ class RenderActor:
             time.sleep(PARENT_CHECK)
         os._exit(1)
 
-    def render(self, clips: np.ndarray, start: int, settings: np.ndarray, sample_rate: int) -> Answer:
+    def render(
+        self, clips: np.ndarray, start: int, settings: np.ndarray, sample_rate: int, on_error: str
+    ) -> Answer:
         """B clips from `start` of `[.., C, T]`, settings `[B, K, P]` -> `[B, K, C, T]`, failed rows NaN."""
         clips = clips[start : start + len(settings)]
         executor = self._running()
         try:
-            # A future of its own: `executor.failures` may already be those of the other shard.
-            wet, failures = _render(executor, clips, settings, sample_rate)
+            # Not `render`: `executor.failures` may be those of the other shard, and the caller warns.
+            batch, _ = executor._start(clips, settings, sample_rate, on_error)
+            wet, failures = batch.future.result()
         except DafxhostError as error:
             return _refusal(error)
         for failure in failures:
@@ -122,7 +127,7 @@ class RenderActor:
                 os.unlink(failure.saved_input)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
-        return Answer(wet, tuple(failures), self._spent())
+        return Answer(wet, tuple(failures), self._spent(), executor.unrepeatable)
 
     def open_stream(self, setting: np.ndarray, sample_rate: int, channels: int) -> Answer:
         """Value: (number of the stream, its latency)."""
@@ -160,17 +165,6 @@ class RenderActor:
             self._told = now
         names = [f.name for f in fields(RenderStats) if f.name not in NOT_TOTALS]
         return {name: getattr(now, name) - getattr(before, name) for name in names}
-
-
-def _render(
-    executor: Executor, clips: np.ndarray, settings: np.ndarray, sample_rate: int
-) -> tuple[np.ndarray, list[JobFailure]]:
-    try:
-        return executor.render(clips, settings, sample_rate), []
-    except errors.RenderError as error:
-        if not isinstance(error.partial, np.ndarray):
-            raise
-        return error.partial, error.failures
 
 
 def packed(effect: Effect) -> bytes:

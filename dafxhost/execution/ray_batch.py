@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dafxhost.effects import Effect
-from dafxhost.errors import JobFailure
+from dafxhost.errors import JobFailure, ParameterNotAppliedError
 from dafxhost.execution.failures import save_input
 from dafxhost.processor import RenderSpec
 
@@ -61,7 +61,7 @@ class RayBatch:
     long a render takes. Everything but the constructor is the dispatcher thread's.
 
     Args:
-        failure_dir: where inputs of failed renders are saved.
+        failure_dir: where inputs of failed renders are saved. on_error: "raise" or "nan", as of `render`.
         owner: kept alive until the batch is done.
     """
 
@@ -72,10 +72,11 @@ class RayBatch:
         effect: Effect,
         spec: RenderSpec,
         failure_dir: Path,
+        on_error: str,
         owner: Any,
     ) -> None:
         self.clips, self.settings, self.effect, self.spec = clips, settings, effect, spec
-        self.failure_dir, self.owner = failure_dir, owner
+        self.failure_dir, self.on_error, self.owner = failure_dir, on_error, owner
         self.columns = settings.shape[1]
         self.jobs = len(clips) * self.columns
         self.result = np.empty((len(clips), self.columns, *clips.shape[1:]), np.float32)
@@ -84,6 +85,7 @@ class RayBatch:
         self.failures: list[JobFailure] = []
         self.finished = 0
         self.error: BaseException | None = None
+        self.not_applied: ParameterNotAppliedError | None = None
         self.returned: deque[Shard] = deque()  # to be tried again
         self._saved = 0
         self._row, self._column = (0, 0) if self.jobs else (len(clips), 0)  # the first job not in any shard
@@ -137,22 +139,50 @@ class RayBatch:
         for failure in failures:
             row, column = failure.row + shard.first, failure.column + shard.left
             if failure.reason.startswith(UNTRIED):  # hopeless for the node, which has seen but this shard
-                self.returned.append(Shard(self, row, row + 1, column, column + 1, shard.clips, shard.base))
+                self._return_job(shard, row, column)
                 untried += 1
             else:
                 tried = bool(failure.saved_input)
                 self._note(replace(failure, row=row, column=column, saved_input=""), save=tried)
         self.finished += shard.jobs - untried
-        several = len({failure.row for failure in self.failures}) >= min(2, len(self.clips))
-        if len(self.failures) >= HOPELESS and several and self.finished == len(self.failures):
-            self._give_up_rest()
+        self._give_up_if_hopeless()
 
-    def fail(self, shard: Shard) -> None:
-        """A shard that no node survives."""
+    def refuse(self, shard: Shard, error: ParameterNotAppliedError) -> bool:
+        """No render of a shard had its parameters taken; one by one they show which it was, and how others
+        failed. Returns False if that is the end of the batch, because nothing may fail.
+        """
+        if self.on_error == "raise":
+            return False
+        if self.error is None and shard.jobs > 1:
+            for row in range(shard.first, shard.last):
+                for column in range(shard.left, shard.right):
+                    self._return_job(shard, row, column)
+        elif self.error is None:
+            self.not_applied = self.not_applied or error
+            reason = str(error).removeprefix(f"effect {self.effect.name!r} ")
+            self._fail_jobs(shard.first, shard.last, shard.left, shard.right, reason, save=True)
+            self._give_up_if_hopeless()
+        return True
+
+    def _return_job(self, shard: Shard, row: int, column: int) -> None:
+        self.returned.append(Shard(self, row, row + 1, column, column + 1, shard.clips, shard.base))
+
+    def lose(self, shard: Shard, node: str) -> bool:
+        """A node was lost with a shard. Returns whether that is tried again: not if no node survives it."""
+        if self.error is not None:
+            return False
+        shard.lost.append(node)
+        if len(shard.lost) < LOSSES:
+            self.returned.appendleft(shard)
+            return True
         reason = f"the nodes that rendered it were lost: {', '.join(shard.lost)}"
         self._fail_jobs(shard.first, shard.last, shard.left, shard.right, reason, save=True)
+        return False
 
-    def _give_up_rest(self) -> None:
+    def _give_up_if_hopeless(self) -> None:
+        several = len({failure.row for failure in self.failures}) >= min(2, len(self.clips))
+        if len(self.failures) < HOPELESS or not several or self.finished > len(self.failures):
+            return
         reason = f"{UNTRIED}the first {HOPELESS} renders of this batch all failed"
         while self.returned:
             s = self.returned.popleft()
@@ -193,5 +223,8 @@ class RayBatch:
 
     def finish(self) -> None:
         """Hand over the result, once all is finished."""
+        if self.not_applied is not None and len(self.failures) == self.jobs:
+            self.abort(self.not_applied)  # never taken: no matter of single renders
+            return
         self.failures.sort(key=lambda failure: (failure.row, failure.column))
         self.future.set_result((self.result, self.failures))

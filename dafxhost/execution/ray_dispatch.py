@@ -16,11 +16,17 @@ from typing import Any
 
 import dafxhost
 from dafxhost.effects import Effect
-from dafxhost.errors import DafxhostError, EffectUnavailableError, JobFailure, UsageError
+from dafxhost.errors import (
+    DafxhostError,
+    EffectUnavailableError,
+    JobFailure,
+    ParameterNotAppliedError,
+    UsageError,
+)
 from dafxhost.execution.ray_actor import Answer, packed
-from dafxhost.execution.ray_batch import LOSSES, RayBatch, Shard
+from dafxhost.execution.ray_batch import RayBatch, Shard
 from dafxhost.execution.ray_cluster import RENDER_CALLS, Cluster, Node, reason, share
-from dafxhost.execution.stats import RenderStats
+from dafxhost.execution.stats import RenderStats, Unrepeatable
 from dafxhost.processor import RenderSpec
 
 LOOK = 1.0  # s between looks for nodes, while there is work
@@ -72,6 +78,7 @@ class RayPool:
         self._options = options
         self._pickled = packed(effect)
         self.last_failures: list[JobFailure] = []
+        self.unrepeatable: Unrepeatable | None = None
         self.lost: list[str] = []  # names of nodes that were lost
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -217,8 +224,9 @@ class RayPool:
                 self._wall_seconds += time.monotonic() - self._busy_since
                 self._busy_since = None
             if batch.error is None:
-                self.last_failures = sorted(batch.failures, key=lambda f: (f.row, f.column))
                 batch.finish()
+            if batch.error is None:
+                self.last_failures = batch.failures
 
     # -- nodes
 
@@ -295,19 +303,9 @@ class RayPool:
             why = "it ended" if error is None else reason(error)
             log.warning("node %s was lost (%s); its %d renders go to others", actor.node.name, why, jobs)
         for shard in sorted(actor.shards, key=lambda s: (s.first, s.left), reverse=True):
-            self._take_back(shard, actor)
+            if shard.batch.lose(shard, actor.node.name):
+                self._count(retried=shard.jobs)
         actor.shards.clear()
-
-    def _take_back(self, shard: Shard, actor: Actor) -> None:
-        batch = shard.batch
-        if batch.error is not None:
-            return
-        shard.lost.append(actor.node.name)
-        if len(shard.lost) >= LOSSES:
-            batch.fail(shard)
-        else:
-            self._count(retried=shard.jobs)
-            batch.returned.appendleft(shard)
 
     def _check_patience(self) -> None:
         if any(actor.ready for actor in self.actors) or not (self._batches or self._openings):
@@ -364,9 +362,10 @@ class RayPool:
 
     def _hand_out(self, actor: Actor, shard: Shard) -> None:
         actor.shards.add(shard)
-        rate, start = shard.batch.spec.sample_rate, shard.first - shard.base
+        arguments = (shard.clips, shard.first - shard.base, shard.settings)
+        how = (shard.batch.spec.sample_rate, shard.batch.on_error)
         then = lambda f: self._on_rendered(actor, shard, f)  # noqa: E731
-        self._call(actor, "render", "render", then, shard.clips, start, shard.settings, rate)
+        self._call(actor, "render", "render", then, *arguments, *how)
 
     def _on_rendered(self, actor: Actor, shard: Shard, future: Future[Answer]) -> None:
         if shard not in actor.shards:  # taken back already
@@ -383,10 +382,12 @@ class RayPool:
         answer = future.result()
         if answer.error is not None:
             refusal = answer.exception()
-            batch.abort(type(refusal)(f"{refusal} (on node {actor.node.name})"))
+            if not (isinstance(refusal, ParameterNotAppliedError) and batch.refuse(shard, refusal)):
+                batch.abort(type(refusal)(f"{refusal} (on node {actor.node.name})"))
             return
         spent = answer.spent or {}
         self._count(**spent)
+        self.unrepeatable = self.unrepeatable or answer.unrepeatable
         batch.gather(shard, answer.value, answer.failures)
         samples = spent.get("renders", 0) * batch.clips.shape[2]
         if samples and spent["plugin_seconds"] > 0:

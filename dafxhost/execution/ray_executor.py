@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 import weakref
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -13,7 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from dafxhost.effects import Effect
-from dafxhost.errors import JobFailure, ParameterError, RenderError, ShapeError, UsageError
+from dafxhost.errors import (
+    JobFailure,
+    ParameterError,
+    RenderError,
+    RepeatabilityWarning,
+    ShapeError,
+    UsageError,
+)
 from dafxhost.execution.checks import check_audio, check_rate, check_settings, finite, like
 from dafxhost.execution.executor import Executor
 from dafxhost.execution.failures import default_folder
@@ -21,7 +29,7 @@ from dafxhost.execution.ray_batch import RayBatch
 from dafxhost.execution.ray_cluster import Cluster
 from dafxhost.execution.ray_dispatch import RayPool
 from dafxhost.execution.ray_stream import RayStream
-from dafxhost.execution.stats import RenderStats
+from dafxhost.execution.stats import RenderStats, Unrepeatable
 from dafxhost.processor import RenderSpec
 
 OnError = Literal["raise", "nan"]
@@ -101,6 +109,7 @@ class RayExecutor:
         except BaseException:
             cluster.release()
             raise
+        self._warned = False
         # Also runs at the interpreter's exit.
         self._finalizer = weakref.finalize(self, RayPool.close, self._pool)
 
@@ -147,6 +156,9 @@ class RayExecutor:
         except KeyboardInterrupt as error:
             self._pool.abort(batch, error)
             raise
+        if self.unrepeatable is not None and not self._warned:
+            self._warned = True
+            warnings.warn(str(self.unrepeatable), RepeatabilityWarning, stacklevel=2)
         return convert(result, failures)
 
     def submit(
@@ -188,7 +200,7 @@ class RayExecutor:
             if not finite(clip):
                 raise ParameterError(f"audio of clip {row} holds NaN or infinite samples")
         batch = RayBatch(
-            clips, rows[:, None] if flat else rows, self.effect, spec, self._pool.failure_dir, owner=self
+            clips, rows[:, None] if flat else rows, self.effect, spec, self._pool.failure_dir, on_error, self
         )
         self._pool.submit(batch)
         return batch, _Convert(audio, flat, on_error)
@@ -209,6 +221,11 @@ class RayExecutor:
     def failures(self) -> list[JobFailure]:
         """Renders that failed twice in the batch that was finished last."""
         return list(self._pool.last_failures)
+
+    @property
+    def unrepeatable(self) -> Unrepeatable | None:
+        """The first case in which a second render of the same job differed; None as long as none did."""
+        return self._pool.unrepeatable
 
     @property
     def stats(self) -> RenderStats:
