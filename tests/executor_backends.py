@@ -52,13 +52,13 @@ class Backend:
 
 
 def plugin_processes(root: int | None = None) -> list[psutil.Process]:
-    """Worker processes among the descendants of a process (this one by default)."""
-    found = []
+    """Worker processes among the descendants of a process (this one by default), without their guards."""
+    found = {}
     for process in psutil.Process(root).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if any("dafxhost.execution.worker" in word for word in process.cmdline()):
-                found.append(process)
-    return found
+                found[process.pid] = process, process.ppid()
+    return [process for process, parent in found.values() if parent not in found]
 
 
 class TestCluster:

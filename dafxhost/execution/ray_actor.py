@@ -122,11 +122,8 @@ class RenderActor:
             wet, failures = batch.future.result()
         except DafxhostError as error:
             return _refusal(error)
-        for failure in failures:
-            with contextlib.suppress(OSError):  # the caller keeps the inputs, where the user is
-                os.unlink(failure.saved_input)
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
+        finally:
+            self._forget_inputs()
         return Answer(wet, tuple(failures), self._spent(), executor.unrepeatable)
 
     def open_stream(self, setting: np.ndarray, sample_rate: int, channels: int) -> Answer:
@@ -157,6 +154,13 @@ class RenderActor:
         if self._executor is None:
             raise RuntimeError("this actor was not started")
         return self._executor
+
+    def _forget_inputs(self) -> None:
+        """The caller keeps the inputs of failed renders, where the user is; here they would pile up."""
+        with contextlib.suppress(OSError):  # there are none, or the other shard's has just come
+            for path in self._folder.glob("*.npz"):
+                path.unlink(missing_ok=True)
+            self._folder.rmdir()
 
     def _spent(self) -> dict[str, float]:
         """Totals since the last call."""
