@@ -96,6 +96,7 @@ def test_failures_are_numbered_as_in_the_whole_batch(address: str, tmp_path: Pat
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_value_that_some_renders_do_not_take(make_executor: Any, workers: int, tmp_path: Path) -> None:
     """Those renders fail, wherever the batch is cut; if none takes it, it is the plugin's fault."""
+    left = set(Path(tempfile.gettempdir()).glob("dafxhost-node-*/*.npz"))  # by others
     audio, settings = clips(2), np.full((2, 24, 2), 0.25)  # which is what it reads back
     settings[0, :3, 1] = settings[1, 20, 1] = 0.5
     options = {"workers": workers, "failure_dir": tmp_path, "verify": "all"}
@@ -112,7 +113,7 @@ def test_a_value_that_some_renders_do_not_take(make_executor: Any, workers: int,
             executor.render(audio, settings, RATE, on_error="nan")
         settings[:, :, 1] = 0.25  # the next batch is clean
         assert np.isfinite(executor.render(audio, settings, RATE)).all() and executor.failures == []
-    assert not list(Path(tempfile.gettempdir()).glob("dafxhost-node-*/*.npz")), "inputs left on a node"
+    assert set(Path(tempfile.gettempdir()).glob("dafxhost-node-*/*.npz")) <= left, "inputs left on a node"
 
 
 def test_a_row_of_failures_hides_no_success(address: str, tmp_path: Path) -> None:
