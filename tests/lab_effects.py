@@ -210,9 +210,19 @@ class Scribble(Gain):
         super().process(audio, out)
 
 
+class Gap(Gain):
+    """Forgets one block in the middle."""
+
+    def process(self, audio: np.ndarray, out: np.ndarray) -> None:
+        size = self.spec.block_size
+        for start in range(0, audio.shape[1], size):
+            if start != 20 * size:
+                super().process(audio[:, start : start + size], out[:, start : start + size])
+
+
 class Inspect(Gain):
-    """Writes facts about its process into the output: torch imported?, flush-to-zero?, rand(), thread,
-    pid.
+    """Writes facts about its process into the output: torch imported?, flush-to-zero?, rand(), pytest
+    imported?, pid, cores it may use.
     """
 
     def process(self, audio: np.ndarray, out: np.ndarray) -> None:
@@ -223,3 +233,4 @@ class Inspect(Gain):
         out[0, 2] = ctypes.CDLL(None).rand() % 100_000
         out[0, 3] = "pytest" in sys.modules
         out[0, 4] = os.getpid() % 16_777_216
+        out[0, 5] = len(os.sched_getaffinity(0))

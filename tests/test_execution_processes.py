@@ -14,8 +14,10 @@ import numpy as np
 import psutil
 import pytest
 
+from dafxhost import Executor
 from dafxhost.errors import UsageError
 from dafxhost.execution.arena import PAGE, Arena
+from lab_effects import lab_effect
 
 HERE = Path(__file__).parent
 PARENT = """
@@ -109,6 +111,19 @@ def test_a_program_with_its_executor_at_the_top_needs_no_guard(tmp_path):
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2 and done.stdout.endswith("False\n")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core only: nothing to spread over")
+def test_workers_wait_each_on_a_core_of_its_own_and_render_on_any():
+    """Woken on one core, two workers would take turns there for milliseconds while another core is idle."""
+    cores = os.sched_getaffinity(0)
+    with Executor(lab_effect("Inspect"), workers=len(cores)) as executor:
+        wet = executor.render(np.zeros((64, 1, 100), np.float32), np.zeros((64, 2)), 24000)
+        time.sleep(0.3)  # until they wait
+        waiting = [os.sched_getaffinity(worker.pid) for worker in executor._pool._workers]
+    assert set(wet[:, 0, 5]) == {len(cores)}
+    assert sorted(min(places) for places in waiting) == sorted(cores)
+    assert all(len(places) == 1 for places in waiting)
 
 
 def test_regions_are_used_again_and_never_shared():

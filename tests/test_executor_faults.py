@@ -182,6 +182,21 @@ def test_a_plugin_that_writes_into_its_input_spoils_nobody(make_executor, tmp_pa
         assert "read-only" in executor.failures[0].reason
 
 
+@pytest.mark.parametrize("verify", ["spot", "all"])
+def test_a_block_left_unwritten_is_found(verify, tmp_path):
+    """In long clips by the marks of some renders, unless all are to be verified."""
+    settings = draws(2, 64, 2)
+    audio = np.ones((2, 1, 64 * 256), np.float32)
+    with Executor(
+        lab_effect("Gap"), workers=2, block_size=256, verify=verify, failure_dir=tmp_path
+    ) as executor:
+        executor.render(audio, np.full((2, 64, 2), 0.5), RATE, on_error="nan")  # what the memory then holds
+        executor.render(audio, settings, RATE, on_error="nan")
+        found = len(executor.failures)
+        assert "returned NaN/Inf" in str(executor.failures[0])
+    assert found == 128 if verify == "all" else 8 < found < 128
+
+
 def test_noise_on_stdout_disturbs_nothing(capfd):
     with Executor(lab_effect("Printer"), workers=2) as executor:
         assert np.array_equal(executor.render(AUDIO, SETTINGS, RATE), scaled(AUDIO, SETTINGS))

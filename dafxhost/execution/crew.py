@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import threading
 import time
@@ -65,7 +66,7 @@ class Crew:
         """
         while len(self.workers) < min(self.size, wanted):
             try:
-                worker = WorkerProcess(self._arena, self._tickets, self.memory_limit)
+                worker = WorkerProcess(self._arena, self._tickets, self.memory_limit, self._free_core())
             except OSError:
                 if self.workers:
                     return  # fewer will do
@@ -74,6 +75,12 @@ class Crew:
                 self.workers.append(worker)
             self._register(worker.socket, lambda w=worker: self._on_message(w))
             self._register(worker.pidfd, lambda w=worker: self._on_death(w))
+
+    def _free_core(self) -> int | None:
+        """A core for a new worker to wait on: one with as few others as possible."""
+        cores = sorted(os.sched_getaffinity(0))
+        taken = [worker.home for worker in self.workers]
+        return min(cores, key=taken.count) if len(cores) > 1 else None
 
     def _register(self, file: object, action: Callable[[], None]) -> None:
         self._selector.register(file, selectors.EVENT_READ, action)  # type: ignore[arg-type]

@@ -103,6 +103,7 @@ class Executor:
             failure_dir=folder,
             memory_limit=memory_limit,
         )
+        self._has_cheaper_resets = reset == "auto" and bool(effect.provider.cheaper_resets)
         self._warned = False
         self._pinned: PinnedMemory | None = None
         self._proofs: dict[RenderSpec, ResetProof] = {}
@@ -195,11 +196,12 @@ class Executor:
         spec = self.spec(sample_rate, clips.shape[1])
         flat = np.ndim(settings) == 2
         rows = check_settings(self.effect, settings, (len(clips),) if flat else (len(clips), -1))
-        with self._proving:
-            self._submitted[spec] = self._submitted.get(spec, 0) + int(np.prod(rows.shape[:-1]))
-        if self._submitted[spec] >= PROVE_FROM:
-            self.prove_reset(sample_rate, clips.shape[1])
-        spec = self._with_proven_reset(spec)
+        if self._has_cheaper_resets:
+            with self._proving:
+                self._submitted[spec] = self._submitted.get(spec, 0) + int(np.prod(rows.shape[:-1]))
+            if self._submitted[spec] >= PROVE_FROM:
+                self.prove_reset(sample_rate, clips.shape[1])
+            spec = self._with_proven_reset(spec)
         pool = self._pool
         in_place = self._offset(clips)
         batch = Batch(
@@ -236,7 +238,7 @@ class Executor:
         spec = self.spec(sample_rate, channels)
         with self._proving:
             if spec not in self._proofs:
-                if self.reset == "auto" and self.effect.provider.cheaper_resets:
+                if self._has_cheaper_resets:
                     self._proofs[spec] = self._pool.prove_reset(spec)
                 else:
                     self._proofs[spec] = ResetProof("fresh" if self.reset == "auto" else self.reset)

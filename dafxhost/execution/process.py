@@ -78,9 +78,17 @@ class WorkerProcess:
     Args:
         tickets: where it takes jobs from; None for a stream's worker.
         memory_limit: bytes of its own at which it ends between two jobs; 0 for none.
+        home: core on which it waits for tickets; None for any.
     """
 
-    def __init__(self, arena: Arena, tickets: TicketPipe | None = None, memory_limit: int = 0) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        tickets: TicketPipe | None = None,
+        memory_limit: int = 0,
+        home: int | None = None,
+    ) -> None:
+        self.home = home
         self._region: Region = arena.region(8 * protocol.CLAIM_WORDS)
         self._claim = arena.view(self._region.offset, 8 * protocol.CLAIM_WORDS).cast("q")
         for word in range(protocol.CLAIM_WORDS):
@@ -103,6 +111,7 @@ class WorkerProcess:
             "parent": os.getpid(),
             "tickets": tickets.reader if tickets is not None else -1,
             "memory_limit": memory_limit,
+            "home": home,
         }
         shared = (theirs.fileno(), arena.fd, *(() if tickets is None else (tickets.reader,)))
         try:

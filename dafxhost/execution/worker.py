@@ -41,7 +41,7 @@ from dafxhost.execution.reset_proof import TRIALS, prove
 
 LARGEST_LOG = 1 << 20
 KEPT_PROCESSORS = 4
-HOUSEKEEPING = 1_000_000  # ns between looks at the log's size and the memory in use
+HOUSEKEEPING = 10_000_000  # ns between looks at the log's size and the memory in use
 HARD_LIMIT = 4  # times the memory limit: a plugin's requests for more than that are refused
 PR_SET_PDEATHSIG = 1
 MADV_POPULATE_WRITE = 23
@@ -99,6 +99,8 @@ class Worker:
         self._claim = memoryview(self.memory)[start : start + 8 * protocol.CLAIM_WORDS].cast("q")
         self._tickets = setup["tickets"]
         self._limit = setup["memory_limit"]
+        self._home = setup["home"]
+        self._cores = os.sched_getaffinity(0)
         self._descriptions: dict[int, _Description] = {}
         self._instances: collections.OrderedDict[int, Instance] = collections.OrderedDict()
         self._floating_point = FloatingPoint()
@@ -123,7 +125,7 @@ class Worker:
                 self._look_after_itself(batch)
                 self._leave(batch)
                 batch = None
-                ticket = os.read(wait, TICKET.size)
+                ticket = self._sleep(wait)
             if len(ticket) != TICKET.size:
                 return
             page, job, number = TICKET.unpack(ticket)
@@ -141,6 +143,19 @@ class Worker:
             self._render(batch, job)
             if time.monotonic_ns() > self._next_look:
                 self._look_after_itself(batch)
+
+    def _sleep(self, tickets: int) -> bytes:
+        """The next ticket, waited for on a core of one's own: a sleeper is otherwise woken where its waker
+        runs, and workers that share a core while another is idle are not told apart for milliseconds. Awake,
+        it may run anywhere: other programs need cores, too.
+        """
+        if self._home is None:
+            return os.read(tickets, TICKET.size)
+        os.sched_setaffinity(0, {self._home})
+        try:
+            return os.read(tickets, TICKET.size)
+        finally:
+            os.sched_setaffinity(0, self._cores)
 
     def _leave(self, batch: _Batch | None) -> None:
         """Say that nothing of the batch is in work here, so that the executor looks if it is complete."""
