@@ -20,8 +20,7 @@ from dafxhost.data.audio_io import AudioInfo, AudioReader, AudioWriter, probe
 from dafxhost.errors import AudioFileError, OutputError, PluginError, UsageError
 
 if TYPE_CHECKING:
-    from dafxhost.execution.executor import Executor
-    from dafxhost.execution.stream import Stream
+    from dafxhost.execution.front import BaseExecutor, BaseStream
 
 BLOCK_SECONDS = 2.0
 Level = Literal["match-input", "match-reference", "plugin"]
@@ -111,7 +110,7 @@ def measure(path: str | os.PathLike[str], *watchers: Watch) -> Loudness:
 def render_file(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    executor: Executor,
+    executor: BaseExecutor,
     setting: np.ndarray,
     *,
     input_gain: float = 1.0,
@@ -224,7 +223,7 @@ def _spilled(scratch: IO[bytes], info: AudioInfo) -> Iterator[np.ndarray]:
         yield np.frombuffer(data, np.float32).reshape(-1, info.channels).T
 
 
-def _streamed(reader: AudioReader, stream: Stream, gain: float) -> Iterator[np.ndarray]:
+def _streamed(reader: AudioReader, stream: BaseStream, gain: float) -> Iterator[np.ndarray]:
     """The plugin's output in blocks, as long as the input in all."""
     for block in reader.blocks(_block_size(reader.info.sample_rate)):
         yield stream.process(block * np.float32(gain))

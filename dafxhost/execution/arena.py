@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from dafxhost.errors import DafxhostError, UsageError
+from dafxhost.execution.protocol import PAGE
 
-PAGE = 4096
 SMALLEST_RESERVE = 64 << 20
 
 

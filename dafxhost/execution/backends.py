@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dafxhost.errors import UsageError
 
 if TYPE_CHECKING:
     from dafxhost.effects import Effect
-    from dafxhost.execution.executor import Executor
+    from dafxhost.execution.front import BaseExecutor
 
 KINDS = ("processes", "ray")
 
@@ -19,7 +19,7 @@ def check_kind(kind: str) -> None:
         raise UsageError(f"executor is {kind!r}; it is {' or '.join(map(repr, KINDS))}")
 
 
-def open_executor(effect: Effect, kind: str = "processes", **options: Any) -> Executor:
+def open_executor(effect: Effect, kind: str = "processes", **options: Any) -> BaseExecutor:
     """An executor for an effect.
 
     Args:
@@ -33,7 +33,7 @@ def open_executor(effect: Effect, kind: str = "processes", **options: Any) -> Ex
     if kind == "ray":
         from dafxhost.execution.ray_executor import RayExecutor
 
-        return cast("Executor", RayExecutor(effect, **options))  # the same interface, by tests, not descent
+        return RayExecutor(effect, **options)
     from dafxhost.execution.executor import Executor
 
     return Executor(effect, **options)

@@ -1,4 +1,4 @@
-"""Keeping the input of a render that failed twice, so that somebody can look at it."""
+"""What is said of renders that failed twice, and keeping their input, so that somebody can look at it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,23 @@ from pathlib import Path
 import numpy as np
 
 from dafxhost.effects import Effect
+from dafxhost.errors import ParameterNotAppliedError
 from dafxhost.processor import RenderSpec
 
+SAVED_INPUTS = 16  # a batch; a plugin that always fails must not fill the disk
+HOPELESS = 8  # renders of a batch, of two clips or more, that failed with none done: the rest is not tried
+UNTRIED = f"not tried: the first {HOPELESS} renders of this batch all failed"
+
 _counter = 0
+
+
+def not_loaded(effect: Effect, reason: str) -> str:
+    return f"effect {effect.name!r} could not be loaded by {effect.provider.name}: {reason}"
+
+
+def not_taken(effect: Effect, error: ParameterNotAppliedError) -> str:
+    """The error as the reason of a single render, of which the effect is told anyway."""
+    return str(error).removeprefix(f"effect {effect.name!r} ")
 
 
 def default_folder() -> Path:

@@ -173,9 +173,7 @@ class Instance:
             other.close()
         else:
             self._render(values, audio, again)
-        if not np.array_equal(again, out):
-            with np.errstate(invalid="ignore"):
-                self.difference = float(np.abs(again - out).max())
+        self.difference = largest_difference(again, out)
         self.seconds = seconds
 
     def _render(self, values: np.ndarray, audio: np.ndarray, out: np.ndarray) -> None:
@@ -230,6 +228,14 @@ def is_finite(samples: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         total = float(np.dot(flat, flat))
     return math.isfinite(total) or bool(np.isfinite(flat).all())
+
+
+def largest_difference(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Between two samples; None if all are the same, NaN if one of two is NaN."""
+    if np.array_equal(one, other):
+        return None
+    with np.errstate(invalid="ignore"):
+        return float(np.abs(one - other).max())
 
 
 def check_output(out: np.ndarray) -> None:

@@ -5,7 +5,6 @@ All of it belongs to the dispatcher thread.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,11 @@ from dafxhost.execution import protocol
 from dafxhost.execution.arena import Arena
 from dafxhost.execution.batch import Batch
 from dafxhost.execution.crew import Crew
-from dafxhost.execution.failures import save_input
+from dafxhost.execution.failures import HOPELESS, SAVED_INPUTS, UNTRIED, not_loaded, not_taken, save_input
 from dafxhost.execution.process import Claim, WorkerProcess
-from dafxhost.execution.stats import Unrepeatable
+from dafxhost.execution.stats import BusyTime, Unrepeatable
 
 ATTEMPTS = 2
-SAVED_INPUTS = 16  # a batch; a plugin that always fails must not fill the disk
-HOPELESS = 8  # jobs of a batch that failed with none done: the rest is not tried, nor they again
 
 
 class Ledger:
@@ -41,6 +38,7 @@ class Ledger:
     Attributes:
         crew: to be set before anything happens. batches: in progress, by number.
         last_failures: of the batch that was completed last. retried: jobs tried a second time.
+        busy: time during which there was something to render.
     """
 
     crew: Crew
@@ -63,25 +61,17 @@ class Ledger:
         self._early_deaths = [0, 0]  # of workers that never said anything, and of others
         self._left: set[int] = set()  # batches that a worker has just left
         self._suspects: dict[int, set[int]] = {}
-        self._busy_since: float | None = None
-        self._wall_seconds = 0.0
-
-    def wall_seconds(self) -> float:
-        """Time during which there was something to render. From any thread."""
-        since = self._busy_since
-        return self._wall_seconds + (time.monotonic() - since if since is not None else 0.0)
+        self.busy = BusyTime()
 
     def fail_all(self, error: BaseException) -> None:
         for batch in list(self.batches.values()):
             batch.abort(error)
         self.batches.clear()
-        self._account_wall()
+        self.busy.end()
 
     def close(self) -> None:
-        del (
-            self._issue,
-            self._catch_up,
-        )  # a circle would keep the arena's memory until the garbage collector comes by
+        # A circle would keep the arena's memory until the garbage collector comes by.
+        del self._issue, self._catch_up
 
     def _batch(self, number: int) -> Batch | None:
         """The batch, if it is in progress. Workers may speak of one that nobody here has seen yet."""
@@ -91,15 +81,9 @@ class Ledger:
 
     def add(self, batch: Batch) -> None:
         self.batches[batch.number] = batch
-        if self._busy_since is None:
-            self._busy_since = batch.began
+        self.busy.begin(batch.began)
         self.look_at(batch)
         self._man()
-
-    def _account_wall(self) -> None:
-        if not self.batches and self._busy_since is not None:
-            self._wall_seconds += time.monotonic() - self._busy_since
-            self._busy_since = None
 
     def _man(self) -> None:
         """Have as many workers as there is work for."""
@@ -143,7 +127,8 @@ class Ledger:
             return  # that worker will say so when it leaves
         del self.batches[batch.number]
         self._suspects.pop(batch.number, None)
-        self._account_wall()
+        if not self.batches:
+            self.busy.end()
         if batch.not_applied and not batch.done:
             batch.abort(min(batch.not_applied.items())[1])  # never taken: no matter of single renders
         if batch.error is None:
@@ -156,10 +141,7 @@ class Ledger:
         if batch.error is not None or not batch.hopeless or batch.issued < batch.jobs or batch.waiting():
             return False
         for job in batch.skipped():
-            first = batch.reasons.get(
-                job, f"not tried: the first {HOPELESS} renders of this batch all failed"
-            )
-            self._give_up(batch, job, first, "", save=job in batch.reasons)
+            self._give_up(batch, job, batch.reasons.get(job, UNTRIED), "", save=job in batch.reasons)
         return batch.over
 
     def _on_failed(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
@@ -168,15 +150,14 @@ class Ledger:
             return
         effect = self.effect
         if report["reason"] == "load":
-            where = f"effect {effect.name!r} could not be loaded by {effect.provider.name}"
-            batch.abort(PluginError(f"{where}: {report['text']}"))
+            batch.abort(PluginError(not_loaded(effect, report["text"])))
         elif report["reason"] == "parameter":
             error = not_applied(effect, report)
             if not batch.lenient:
                 batch.abort(error)
                 return
             batch.not_applied.setdefault(job, error)
-            self._failed_once(batch, job, str(error).removeprefix(f"effect {effect.name!r} "), worker)
+            self._failed_once(batch, job, not_taken(effect, error), worker)
         elif report["reason"] == "input":
             row = job // batch.columns
             batch.abort(ParameterError(f"audio of clip {row} holds NaN or infinite samples"))
@@ -256,8 +237,7 @@ class Ledger:
     def _died_loading(self, worker: WorkerProcess, batch: Batch | None, reason: str) -> None:
         self._load_deaths += 1
         if self._load_deaths >= ATTEMPTS and batch is not None:
-            text = f"effect {self.effect.name!r} could not be loaded by {self.effect.provider.name}: {reason}"
-            batch.abort(PluginError(with_log(text, worker)))
+            batch.abort(PluginError(with_log(not_loaded(self.effect, reason), worker)))
             self._load_deaths = 0
 
     def _died_idle(self, worker: WorkerProcess, reason: str) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import selectors
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,18 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from dafxhost.effects import Effect
-from dafxhost.errors import (
-    DafxhostError,
-    UsageError,
-)
+from dafxhost.errors import DafxhostError, JobFailure
 from dafxhost.execution import protocol
 from dafxhost.execution.arena import Arena, Region
 from dafxhost.execution.batch import Batch
 from dafxhost.execution.crew import START_DEADLINE, Crew
+from dafxhost.execution.dispatcher import Dispatcher
 from dafxhost.execution.ledger import Ledger
 from dafxhost.execution.process import WorkerFailedError, WorkerProcess
 from dafxhost.execution.reset_proof import TRIALS, ResetProof
-from dafxhost.execution.stats import RenderStats
+from dafxhost.execution.stats import RenderStats, Unrepeatable
 from dafxhost.execution.tickets import TicketPipe
 from dafxhost.processor import RenderSpec
 
@@ -40,9 +37,9 @@ TICK = 0.25  # s between looks at the deadlines while there is work
 PROOF_PATIENCE = 120.0  # s
 
 
-class Pool:
-    """Worker processes for one effect, and the thread that runs them. Methods up to `close` may be called
-    from any thread.
+class Pool(Dispatcher):
+    """Worker processes for one effect, and the thread that runs them. Public methods may be called from any
+    thread.
     """
 
     def __init__(
@@ -55,15 +52,11 @@ class Pool:
         failure_dir: Path,
         memory_limit: int,
     ) -> None:
+        super().__init__("dafxhost-dispatcher")
         self.effect, self.size, self.deadline, self.verify = effect, workers, deadline, verify
         self.arena = Arena()
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._broken: BaseException | None = None
         self._numbers = 0
         self._tickets = TicketPipe()
         # The rest belongs to the dispatcher thread.
@@ -84,25 +77,6 @@ class Pool:
         self._next_watch = 0.0
 
     # ---- called by the executor, from any thread
-
-    def post(self, action: Callable[[], None]) -> None:
-        """Have the dispatcher thread run `action`; starts the thread if need be.
-
-        Raises:
-            UsageError: closed, or used after a fork.
-        """
-        if os.getpid() != self._pid:
-            raise UsageError("an executor cannot be used in a forked process; make a new one there")
-        with self._lock:
-            if self._closed:
-                raise UsageError("this executor is closed")
-            if self._broken is not None:
-                raise DafxhostError(f"this executor broke down: {self._broken}") from self._broken
-            self._inbox.append(action)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dafxhost-dispatcher", daemon=True)
-                self._thread.start()
-            os.eventfd_write(self._wake, 1)
 
     def number(self) -> int:
         """A new batch number."""
@@ -177,7 +151,7 @@ class Pool:
         worker = self.start_worker()
         try:
             place = (description.offset, description.size, table.offset, values.shape[-1])
-            worker.send(protocol.pack_prove(number, *place))
+            worker.send(protocol.pack_open(protocol.PROVE, number, *place))
             patience = START_DEADLINE + self._crew.load_deadline + PROOF_PATIENCE
             answer = json.loads(worker.answer(protocol.PROVED, patience)[1:])
             return ResetProof(**answer)
@@ -194,7 +168,7 @@ class Pool:
             audio_seconds=totals.audio_seconds,
             plugin_seconds=totals.plugin_seconds,
             cpu_seconds=totals.cpu_seconds,
-            wall_seconds=self.ledger.wall_seconds(),
+            wall_seconds=self.ledger.busy.seconds(),
             retried=self.ledger.retried,
             replaced=self._crew.replaced,
             recycled=self._crew.recycled,
@@ -205,46 +179,30 @@ class Pool:
     def _workers(self) -> list[WorkerProcess]:  # for tests
         return self._crew.workers
 
-    def close(self) -> None:
-        """Kill the workers and end the thread; what is not rendered yet fails with UsageError."""
-        if os.getpid() != self._pid:
-            return
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            thread = self._thread
-            if thread is not None:
-                os.eventfd_write(self._wake, 1)
-        if thread is None:
-            self._release_resources()
-        # The last reference may be dropped on the dispatcher thread itself.
-        elif thread is not threading.current_thread():
-            thread.join()
+    @property
+    def last_failures(self) -> list[JobFailure]:
+        return self.ledger.last_failures
+
+    @property
+    def unrepeatable(self) -> Unrepeatable | None:
+        return self.ledger.unrepeatable
 
     # ---- the dispatcher thread
 
-    def _run(self) -> None:
-        try:
-            while not self._closed:
-                timeout = self._tick if self.ledger.batches else None
-                ready = self._selector.select(timeout)
-                self._on_wake()  # first: batches must be known before they are spoken of
-                for key, _ in ready:
-                    key.data()
-                self.ledger.settle()
-                if time.monotonic() >= self._next_watch:
-                    self._watch()
-            self._fail_all(UsageError("this executor was closed before the render was done"))
-        except BaseException as error:
-            with self._lock:
-                self._broken = error
-            self._fail_all(DafxhostError(f"the executor broke down: {type(error).__name__}: {error}"))
-            raise
-        finally:
-            self._release_resources()
+    def _deliver(self, action: Callable[[], None]) -> None:
+        self._inbox.append(action)
+        os.eventfd_write(self._wake, 1)
 
-    def _release_resources(self) -> None:
+    def _turn(self) -> None:
+        ready = self._selector.select(self._tick if self.ledger.batches else None)
+        self._on_wake()  # first: batches must be known before they are spoken of
+        for key, _ in ready:
+            key.data()
+        self.ledger.settle()
+        if time.monotonic() >= self._next_watch:
+            self._watch()
+
+    def _release(self) -> None:
         self._crew.close()
         self.ledger.close()
         self._selector.close()

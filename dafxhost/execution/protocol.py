@@ -90,16 +90,15 @@ def unpack_layout(header: Any) -> BatchLayout:
     return BatchLayout(*_LAYOUT.unpack_from(header))
 
 
-def pack_open(processor: int, description: int, size: int, values: int, parameters: int) -> bytes:
-    return OPEN + _FIVE.pack(processor, description, size, values, parameters)
+def pack_open(
+    kind: bytes, processor: int, description: int, size: int, values: int, parameters: int
+) -> bytes:
+    """An OPEN or PROVE message: the processor's number, where its description and plugin values lie."""
+    return kind + _FIVE.pack(processor, description, size, values, parameters)
 
 
 def unpack_open(message: bytes) -> tuple[int, int, int, int, int]:
     return _FIVE.unpack_from(message, 1)
-
-
-def pack_prove(processor: int, description: int, size: int, values: int, parameters: int) -> bytes:
-    return PROVE + _FIVE.pack(processor, description, size, values, parameters)
 
 
 def pack_feed(channels: int, samples: int, inputs: int, outputs: int) -> bytes:

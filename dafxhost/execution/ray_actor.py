@@ -118,7 +118,7 @@ class RenderActor:
         executor = self._running()
         try:
             # Not `render`: `executor.failures` may be those of the other shard, and the caller warns.
-            batch, _ = executor._start(clips, settings, sample_rate, on_error)
+            batch, _ = executor._start(clips, settings, sample_rate, on_error, wait=True)
             wet, failures = batch.future.result()
         except DafxhostError as error:
             return _refusal(error)

@@ -14,16 +14,13 @@ import numpy as np
 
 from dafxhost.effects import Effect
 from dafxhost.errors import JobFailure, ParameterNotAppliedError
-from dafxhost.execution.failures import save_input
+from dafxhost.execution.failures import HOPELESS, SAVED_INPUTS, UNTRIED, not_taken, save_input
 from dafxhost.processor import RenderSpec
 
 SHARD_SECONDS = 0.5
 """Of rendering in a shard: what a lost node loses, and what an interrupt waits for."""
 SHARD_BYTES = 32 << 20
 """Most audio in a shard's results, so that few fit into the object stores at once."""
-SAVED_INPUTS = 16  # a batch, as of the local executor
-HOPELESS = 8  # failures of two clips or more with no success: the rest is not tried, as of the local executor
-UNTRIED = "not tried: "  # how the reason of such a failure begins
 LOSSES = 2  # nodes that died of a shard
 
 
@@ -138,7 +135,7 @@ class RayBatch:
         untried = 0
         for failure in failures:
             row, column = failure.row + shard.first, failure.column + shard.left
-            if failure.reason.startswith(UNTRIED):  # hopeless for the node, which has seen but this shard
+            if failure.reason == UNTRIED:  # hopeless for the node, which has seen but this shard
                 self._return_job(shard, row, column)
                 untried += 1
             else:
@@ -159,7 +156,7 @@ class RayBatch:
                     self._return_job(shard, row, column)
         elif self.error is None:
             self.not_applied = self.not_applied or error
-            reason = str(error).removeprefix(f"effect {self.effect.name!r} ")
+            reason = not_taken(self.effect, error)
             self._fail_jobs(shard.first, shard.last, shard.left, shard.right, reason, save=True)
             self._give_up_if_hopeless()
         return True
@@ -183,14 +180,13 @@ class RayBatch:
         several = len({failure.row for failure in self.failures}) >= min(2, len(self.clips))
         if len(self.failures) < HOPELESS or not several or self.finished > len(self.failures):
             return
-        reason = f"{UNTRIED}the first {HOPELESS} renders of this batch all failed"
         while self.returned:
             s = self.returned.popleft()
-            self._fail_jobs(s.first, s.last, s.left, s.right, reason, save=False)
+            self._fail_jobs(s.first, s.last, s.left, s.right, UNTRIED, save=False)
         if self._column:
-            self._fail_jobs(self._row, self._row + 1, self._column, self.columns, reason, save=False)
+            self._fail_jobs(self._row, self._row + 1, self._column, self.columns, UNTRIED, save=False)
             self._row, self._column, self._clip = self._row + 1, 0, None
-        self._fail_jobs(self._row, len(self.clips), 0, self.columns, reason, save=False)
+        self._fail_jobs(self._row, len(self.clips), 0, self.columns, UNTRIED, save=False)
         self._row = len(self.clips)
 
     def _fail_jobs(self, first: int, last: int, left: int, right: int, reason: str, *, save: bool) -> None:

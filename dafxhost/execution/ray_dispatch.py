@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,12 +19,12 @@ from dafxhost.errors import (
     EffectUnavailableError,
     JobFailure,
     ParameterNotAppliedError,
-    UsageError,
 )
+from dafxhost.execution.dispatcher import Dispatcher
 from dafxhost.execution.ray_actor import Answer, packed
 from dafxhost.execution.ray_batch import RayBatch, Shard
 from dafxhost.execution.ray_cluster import RENDER_CALLS, Cluster, Node, reason, share
-from dafxhost.execution.stats import RenderStats, Unrepeatable
+from dafxhost.execution.stats import BusyTime, RenderStats, Unrepeatable
 from dafxhost.processor import RenderSpec
 
 LOOK = 1.0  # s between looks for nodes, while there is work
@@ -54,8 +52,8 @@ class Actor:
         return self.ready and len(self.shards) == depth and not any(s.lost for s in self.shards)
 
 
-class RayPool:
-    """Actors for one effect. All methods may be called from any thread.
+class RayPool(Dispatcher):
+    """Actors for one effect. Public methods may be called from any thread.
 
     Args:
         workers: in all; None: a worker for every core of the cluster.
@@ -73,6 +71,7 @@ class RayPool:
         failure_dir: Path,
         patience: float,
     ) -> None:
+        super().__init__("dafxhost-ray", CLOSE_PATIENCE)
         self.effect, self.cluster, self.wanted, self.patience = effect, cluster, workers, patience
         self.failure_dir = failure_dir
         self._options = options
@@ -80,12 +79,7 @@ class RayPool:
         self.last_failures: list[JobFailure] = []
         self.unrepeatable: Unrepeatable | None = None
         self.lost: list[str] = []  # names of nodes that were lost
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._broken: BaseException | None = None
         # The rest belongs to the dispatcher thread.
         self.actors: list[Actor] = []
         self._batches: list[RayBatch] = []
@@ -97,8 +91,7 @@ class RayPool:
         self._pace: dict[RenderSpec, float] = {}  # plugin seconds a sample
         self._next_look = 0.0
         self._alone_since: float | None = None
-        self._busy_since: float | None = None
-        self._wall_seconds = 0.0
+        self._busy = BusyTime()
         self._totals: dict[str, Any] = {}
         self._cores = sum(node.cores for node in cluster.nodes())
 
@@ -108,24 +101,6 @@ class RayPool:
     def workers(self) -> int:
         """As many as were asked for, or as the cluster had cores when it was looked at last."""
         return self.wanted if self.wanted is not None else max(1, self._cores)
-
-    def post(self, action: Callable[[], None]) -> None:
-        """Have the dispatcher thread run `action`; starts the thread if need be.
-
-        Raises:
-            UsageError: closed, or used after a fork.
-        """
-        if os.getpid() != self._pid:
-            raise UsageError("an executor cannot be used in a forked process; make a new one there")
-        with self._lock:
-            if self._closed:
-                raise UsageError("this executor is closed")
-            if self._broken is not None:
-                raise DafxhostError(f"this executor broke down: {self._broken}") from self._broken
-            self._inbox.put(action)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dafxhost-ray", daemon=True)
-                self._thread.start()
 
     def submit(self, batch: RayBatch) -> None:
         self.post(lambda: self._add(batch))
@@ -144,50 +119,27 @@ class RayPool:
             raise
 
     def stats(self) -> RenderStats:
-        wall = self._wall_seconds
-        if (since := self._busy_since) is not None:
-            wall += time.monotonic() - since
-        return RenderStats(**self._totals, wall_seconds=wall, workers=self.workers)
-
-    def close(self) -> None:
-        """End the actors and the thread; what is not rendered yet fails with UsageError."""
-        if os.getpid() != self._pid:
-            return
-        with self._lock:
-            first, self._closed = not self._closed, True
-            thread = self._thread
-        if thread is None:
-            if first:
-                self.cluster.release()
-            return
-        self._inbox.put(lambda: None)
-        # The last reference may be dropped on the dispatcher thread itself.
-        if thread is not threading.current_thread():
-            thread.join(CLOSE_PATIENCE)  # a cluster that does not answer must not keep the caller
+        return RenderStats(**self._totals, wall_seconds=self._busy.seconds(), workers=self.workers)
 
     # ---- the dispatcher thread
 
-    def _run(self) -> None:
-        try:
-            while not self._closed:
-                self._listen()
-                self._drop_finished()
-                if self._batches or self._openings:
-                    if time.monotonic() >= self._next_look:
-                        self._look()
-                    self._assign()
-                    self._check_patience()
-            self._end(UsageError("this executor was closed before the render was done"))
-        except BaseException as error:
-            with self._lock:
-                self._broken = error
-            self._end(DafxhostError(f"the executor broke down: {type(error).__name__}: {error}"))
-            raise
-        finally:
-            for actor in self.actors:
-                self.cluster.kill(actor.handle)
-            self.actors.clear()
-            self.cluster.release()
+    def _deliver(self, action: Callable[[], None]) -> None:
+        self._inbox.put(action)
+
+    def _turn(self) -> None:
+        self._listen()
+        self._drop_finished()
+        if self._batches or self._openings:
+            if time.monotonic() >= self._next_look:
+                self._look()
+            self._assign()
+            self._check_patience()
+
+    def _release(self) -> None:
+        for actor in self.actors:
+            self.cluster.kill(actor.handle)
+        self.actors.clear()
+        self.cluster.release()
 
     def _listen(self) -> None:
         """Do what was posted; wait for it if there is nothing else to do."""
@@ -198,12 +150,13 @@ class RayPool:
         except queue.Empty:
             pass
 
-    def _end(self, error: BaseException) -> None:
+    def _fail_all(self, error: BaseException) -> None:
         while not self._inbox.empty():  # batches that were never seen
             self._inbox.get_nowait()()
-        self._fail_all(error)
+        self._give_up(error)
 
-    def _fail_all(self, error: BaseException) -> None:
+    def _give_up(self, error: BaseException) -> None:
+        """Fail what is in progress."""
         for batch in self._batches:
             batch.abort(error)
         for opening in self._openings:
@@ -214,15 +167,13 @@ class RayPool:
 
     def _add(self, batch: RayBatch) -> None:
         self._batches.append(batch)
-        if self._busy_since is None:
-            self._busy_since = time.monotonic()
+        self._busy.begin()
 
     def _drop_finished(self) -> None:
         for batch in [b for b in self._batches if b.over]:
             self._batches.remove(batch)
-            if not self._batches and self._busy_since is not None:
-                self._wall_seconds += time.monotonic() - self._busy_since
-                self._busy_since = None
+            if not self._batches:
+                self._busy.end()
             if batch.error is None:
                 batch.finish()
             if batch.error is None:
@@ -315,7 +266,7 @@ class RayPool:
         living = {node.id: node.name for node in self.cluster.nodes()}
         if living and all(node in self._left_out for node in living):
             why = "; ".join(f"node {living[i]}: {self._left_out[i]}" for i in sorted(living))
-            self._fail_all(EffectUnavailableError(f"{what}: {why}"))
+            self._give_up(EffectUnavailableError(f"{what}: {why}"))
             return
         now = time.monotonic()
         self._alone_since = self._alone_since or now
@@ -324,7 +275,7 @@ class RayPool:
             why = "there is none with CPU cores"
             if living:
                 why = f"the cores of {', '.join(living.values())} are held by others, or it does not answer"
-            self._fail_all(DafxhostError(f"{what} within {self.patience:g} s: {why}"))
+            self._give_up(DafxhostError(f"{what} within {self.patience:g} s: {why}"))
 
     # -- shards
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import astuple, dataclass
 
 
@@ -63,3 +64,25 @@ class Unrepeatable:
             f"effect {self.effect!r} is not repeatable: the same clip and setting, rendered twice, differed "
             f"by up to {self.difference:.2g}"
         )
+
+
+class BusyTime:
+    """Seconds during which there was something to do. One thread begins and ends, any may ask."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._past = 0.0
+
+    def begin(self, when: float | None = None) -> None:
+        """From now on, or from `when` (CLOCK_MONOTONIC, s), unless it had begun."""
+        if self._since is None:
+            self._since = time.monotonic() if when is None else when
+
+    def end(self) -> None:
+        if self._since is not None:
+            self._past += time.monotonic() - self._since
+            self._since = None
+
+    def seconds(self) -> float:
+        since = self._since
+        return self._past + (time.monotonic() - since if since is not None else 0.0)

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from dafxhost.execution import protocol
+from dafxhost.execution.guard import PR_SET_PDEATHSIG
 from dafxhost.execution.instance import (
     FloatingPoint,
     InputError,
@@ -43,7 +44,6 @@ LARGEST_LOG = 1 << 20
 KEPT_PROCESSORS = 4
 HOUSEKEEPING = 10_000_000  # ns between looks at the log's size and the memory in use
 HARD_LIMIT = 4  # times the memory limit: a plugin's requests for more than that are refused
-PR_SET_PDEATHSIG = 1
 MADV_POPULATE_WRITE = 23
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_PERTURB = -1, -3, -6
 
@@ -278,9 +278,7 @@ class Worker:
     def _look_after_itself(self, batch: _Batch | None) -> None:
         """Between jobs: keep the log short, and end where a plugin leaks."""
         self._next_look = time.monotonic_ns() + HOUSEKEEPING
-        with contextlib.suppress(OSError):  # a plugin may have closed it
-            if os.fstat(1).st_size > LARGEST_LOG:
-                os.ftruncate(1, 0)
+        _shorten_log()
         if self._limit and self._private_memory() > self._limit:
             self._send(protocol.RETIRING)
             self._leave(batch)
@@ -340,11 +338,15 @@ class Worker:
         except Exception as error:  # noqa: BLE001  (reported in full)
             self._report(error, 0, 0)
         else:
-            with contextlib.suppress(OSError):
-                if os.fstat(1).st_size > LARGEST_LOG:
-                    os.ftruncate(1, 0)
+            _shorten_log()
             self._send(protocol.FED)
         self._end()
+
+
+def _shorten_log() -> None:
+    with contextlib.suppress(OSError):  # a plugin may have closed it
+        if os.fstat(1).st_size > LARGEST_LOG:
+            os.ftruncate(1, 0)
 
 
 def _array(memory: mmap.mmap, dtype: Any, offset: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -24,7 +24,7 @@ from dafxhost.data.sources import AudioSource
 from dafxhost.effects import Effect
 from dafxhost.errors import RunError, UsageError
 from dafxhost.execution.backends import open_executor
-from dafxhost.execution.executor import Executor
+from dafxhost.execution.front import BaseExecutor
 from dafxhost.losses import MultiResolutionSTFT
 from dafxhost.registry import effect as find_effect
 from dafxhost.training import runs
@@ -188,7 +188,7 @@ class _Measured:
 
 
 class _Bench:
-    def __init__(self, run: Run, executor: Executor, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, run: Run, executor: BaseExecutor, threads: ThreadPoolExecutor) -> None:
         self.run, self.executor, self.threads = run, executor, threads
         self.distance = MultiResolutionSTFT()
         self.done = 0
