@@ -35,6 +35,10 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 STEPS: dict[str, list[str]] = {
     "throughput": ["throughput.py", "--overhead", "--startup"],
     "throughput_8": ["throughput.py", "--settings", "8", "--batch", "16", "--turns", "5"],
+    "throughput_default": [
+        *("throughput.py", "--allocator", "default", "--turns", "5", "--layouts", "loop", "pipes"),
+        *("--effect", "mda-combo (LV2)", "--effect", "zam-comp (pedalboard)", "--effect", "lab 2 ms"),
+    ],
     "scaling": ["scaling.py"],
     "gradients": ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "bench_gradients.py")],
     "soak": ["soak.py"],

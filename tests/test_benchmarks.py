@@ -378,7 +378,8 @@ def results() -> dict[str, Any]:
         "reset": "state",
         "remark": "it drifted",
         "plugin_ms": three(2.0),
-        "renders_per_second": {"executor": 900.0, "ideal": 1000.0},
+        "plugin_ms_in_parallel": three(2.1),
+        "renders_per_second": {"executor": 900.0, "ideal": 1000.0, "pipes": 280.0},
         "share_of_ideal": three(0.9),
         "share_of_ideal_no_copy": three(0.96),
         "share_seen_by_workers": three(0.97),
@@ -425,7 +426,8 @@ def test_the_page_is_made_from_results_and_keeps_what_is_written_by_hand(tmp_pat
         assert part in table
     aims = section(text, "aims")
     assert "0.90, **missed** (0.95)" in aims
-    assert "0.96, met (0.95)" in aims
+    assert "0.97, met (0.95)" in aims
+    assert "| 3.57 |" in aims  # what no layout could exceed
     assert "3.20, met (3.00)" in aims
     assert "3.00, **missed** (3.20)" in aims  # no more with start-up than without
     assert "0.97 (0.96 to 0.98)" in section(text, "gradients")
@@ -494,11 +496,11 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def test_a_lost_tenth_passes_and_a_lost_third_fails(check: Any, capsys: Any) -> None:
+def test_a_lost_tenth_passes_and_a_lost_fifth_fails(check: Any, capsys: Any) -> None:
     assert check({"share of ideal": 0.81, "times pipes": 3.3}) == 0
-    slow = {"share of ideal": 0.6, "times pipes": 3.3}
+    slow = {"share of ideal": 0.72, "times pipes": 3.3}
     assert check(slow, slow) == 1
-    assert "worse than 0.75 of the baseline" in capsys.readouterr().out
+    assert "worse than 0.85 of the baseline" in capsys.readouterr().out
 
 
 def test_a_bad_moment_is_forgiven_and_a_missing_ratio_is_not(check: Any) -> None:
@@ -510,11 +512,11 @@ def test_a_bad_moment_is_forgiven_and_a_missing_ratio_is_not(check: Any) -> None
 
 
 def test_a_baseline_keeps_how_sure_it_is(check: Any) -> None:
-    each = [{"a": 1.6}, {"a": 2.0}, {"a": 1.8}]
+    each = [{"a": 1.8}, {"a": 2.0}, {"a": 1.9}]
     assert check(*each, more=("--write",)) == 0
     written = json.loads(check.baseline.read_text())
-    assert written["ratios"] == {"a": 1.8}
-    assert written["spread"] == {"a": 0.8}
+    assert written["ratios"] == {"a": 1.9}
+    assert written["spread"] == {"a": 0.9}
 
 
 def test_no_baseline_is_made_of_measurements_far_apart(check: Any, capsys: Any) -> None:
@@ -549,6 +551,7 @@ def test_the_ratios_can_be_measured_and_are_those_of_the_baseline(monkeypatch: p
     }.items():
         monkeypatch.setattr(check_regression, name, case)
     monkeypatch.setattr(check_regression, "TURNS", 1)
+    monkeypatch.setattr(check_regression, "TURN_SECONDS", 0.01)
     found = check_regression.executor_ratios()
     assert all(value > 0 for value in found.values())
     if not check_regression.BASELINE.exists():
