@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from dafxhost import Executor
 from dafxhost.effects import Effect
 from dafxhost.execution.backends import open_executor
+from dafxhost.execution.front import BaseExecutor
 
 STORE = 100 << 20  # bytes of Ray's object store on each node
 NODE_CORES = 3  # as Ray counts them: room for the workers of several executors at a time
@@ -34,7 +34,7 @@ class Backend:
     def __init__(self, kind: str, address: str | None = None) -> None:
         self.kind, self.address = kind, address
 
-    def __call__(self, effect: Effect, **options: Any) -> Executor:
+    def __call__(self, effect: Effect, **options: Any) -> BaseExecutor:
         more = {} if self.address is None else {"address": self.address}
         return open_executor(effect, self.kind, **more, **options)
 

@@ -123,7 +123,8 @@ def test_a_plugin_that_does_not_load_is_said_quickly(make_executor, tmp_path):
         pytest.raises(PluginError, match=r"could not be loaded by lab: worker died of signal 11"),
     ):
         executor.render(AUDIO, SETTINGS, RATE)
-    assert time.monotonic() - began < 20
+    # Ray takes 10 s to start an actor when the machine is busy, twice; waiting in vain would take 60 s more.
+    assert time.monotonic() - began < (20 if make_executor.kind == "processes" else 50)
 
 
 def test_a_processor_in_the_main_script(make_executor):
