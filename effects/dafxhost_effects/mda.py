@@ -33,7 +33,10 @@ DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
     }
 }
 VST3_BUNDLE = "mda-vst3.vst3"
-BUILTIN = {"mda-combo": "dafxhost_effects.builtin.combo:ComboProcessor"}
+BUILTIN = {
+    "mda-combo": "dafxhost_effects.builtin.combo:ComboProcessor",
+    "mda-overdrive": "dafxhost_effects.builtin.overdrive:OverdriveProcessor",
+}
 
 
 @cache

@@ -2,7 +2,7 @@
 
 Our own code for Paul Kellett's algorithm; its formulas and constants are facts read in `mdaCombo.cpp` and
 `lvz/wrapper.cpp` of mda-lv2 (https://github.com/mod-audio/mda-lv2, GPL) and checked against Debian's binary
-by `benchmarks/null_combo.py`. docs/combo.md explains them. Imports numpy only.
+by `benchmarks/null.py`. docs/combo.md explains them. Imports numpy only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from dafxhost.errors import ParameterError, PluginError
 from dafxhost.processor import Processor, RenderSpec
-from dafxhost_effects.builtin.combo_recursion import Recursion, run_with_flushes
+from dafxhost_effects.builtin.recursion import Recursion, run_with_flushes
 
 f32 = np.float32
 
