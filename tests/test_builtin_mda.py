@@ -21,7 +21,11 @@ from dafxhost_effects.builtin.base import rounded_sums, varying_one_pole
 from dafxhost_effects.mda import BUILTIN
 
 GOALS: dict[str, float] = {  # dB, the worst null that is accepted; why, where it is not -60
+    "mda-delay": -60.0,
+    "mda-limiter": -60.0,
     "mda-overdrive": -60.0,
+    "mda-ringmod": -60.0,
+    "mda-thruzero": -60.0,
 }
 EFFECTS = sorted(GOALS)
 BLOCK = 512
