@@ -18,6 +18,7 @@ import dafxhost
 from dafxhost.errors import EffectUnavailableError, ParameterError, PluginError
 from dafxhost.processor import Processor, RenderSpec
 from dafxhost_effects.builtin.base import rounded_sums, varying_one_pole
+from dafxhost_effects.builtin.ringmod import TWO_PI, RingModProcessor
 from dafxhost_effects.mda import BUILTIN
 
 GOALS: dict[str, float] = {  # dB, the worst null that is accepted; why, where it is not -60
@@ -211,6 +212,20 @@ def test_varying_one_pole_equals_a_loop(length: int, strength: float) -> None:
         y = d + f * y
         expected.append(y)
     assert np.allclose(varying_one_pole(drive, feedback, 0.7), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.19, 0.21, 0.5, 1.3, 2.2, 3.1, 6.0, 12.56])
+def test_ring_modulator_rounds_its_phase(step: float) -> None:
+    processor = make("mda-ringmod", 44100, 1)
+    assert isinstance(processor, RingModProcessor)
+    processor.prepare(values_of("mda-ringmod", 0))
+    processor._step = float(np.float32(step))
+    expected, phase = [], np.float32(0)
+    for _ in range(3000):
+        expected.append(phase)
+        phase = np.fmod(np.float32(phase + np.float32(step)), np.float32(TWO_PI))
+    got = np.concatenate([processor._phases(n) for n in (1, 999, 2000)])
+    assert np.array_equal(got, expected)
 
 
 def test_rounded_sums_round_each_time() -> None:
