@@ -111,6 +111,24 @@ def test_null_of_the_defaults_and_the_corners(name: str, rate: int) -> None:
     assert max(depths) <= GOALS[name], depths
 
 
+@pytest.mark.parametrize("silent", [0, 1])
+@pytest.mark.parametrize("name", EFFECTS)
+def test_null_with_one_channel_silent(name: str, silent: int) -> None:
+    """What a plugin clears for both channels when one has nothing to say."""
+    need_plugin(name)
+    real, ours = dafxhost.effect(name, provider="lv2"), dafxhost.effect(name, provider="builtin")
+    rows = np.random.default_rng(8).random((4, len(real.parameters)))
+    clip = null_test.music(44100, 0.5, 5)[None]
+    clip[:, silent] = 0.0
+    with (
+        dafxhost.Executor(real, workers=1, block_size=BLOCK) as a,
+        dafxhost.Executor(ours, workers=1, block_size=BLOCK) as b,
+    ):
+        pairs = zip(a.render(clip, rows[None], 44100)[0], b.render(clip, rows[None], 44100)[0], strict=True)
+        depths = [null_test.null_depth(y, z) for y, z in pairs]
+    assert max(depths) <= GOALS[name], depths
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3, 4, 7])
 def test_every_choice_meets_every_signal(levels: int) -> None:
     kinds = null_test.signal_numbers(84, 3, levels)
@@ -138,6 +156,14 @@ def test_stream_equals_whole(name: str, seed: int, channels: int) -> None:
     ):
         parts = render(name, seed, audio, chunks=chunks)
         assert np.allclose(parts, whole, rtol=0, atol=1e-6 * scale), chunks
+
+
+def test_flanger_drops_its_feedback_where_the_stream_says_not_the_chunk() -> None:
+    audio = null_test.music(44100, 0.5, 2)
+    audio[0] = 0.0
+    whole = render("mda-thruzero", 1, audio)
+    parts = render("mda-thruzero", 1, audio, chunks=[1, 700, 33, 5000, audio.shape[1] - 5734])
+    assert np.allclose(parts, whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", EFFECTS)
