@@ -14,8 +14,9 @@ import pytest
 import dafxhost
 from dafxhost.errors import EffectUnavailableError, ParameterError, PluginError
 from dafxhost.processor import RenderSpec
-from dafxhost_effects.builtin.combo import FLUSH, ComboProcessor, Recursion, resonator, speaker
-from dafxhost_effects.builtin.recursion import run_with_flushes
+from dafxhost_effects.builtin.base import FLUSH
+from dafxhost_effects.builtin.combo import ComboProcessor, resonator, speaker
+from dafxhost_effects.builtin.recursion import Recursion, run_with_flushes
 
 DEFAULTS = (1.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.5)
 GOAL = -60.0  # dB
@@ -217,7 +218,7 @@ def test_silence_in_silence_out() -> None:
     "values", [DEFAULTS[:6], (*DEFAULTS, 0.0), (1.1, *DEFAULTS[1:]), (float("nan"), *DEFAULTS[1:])]
 )
 def test_wrong_values_are_refused(values: tuple[float, ...]) -> None:
-    with pytest.raises(ParameterError, match="seven"):
+    with pytest.raises(ParameterError, match="7 plugin values"):
         render(values, np.zeros((1, 10), dtype=np.float32))
 
 

@@ -22,6 +22,7 @@ from dafxhost_effects.builtin.ringmod import TWO_PI, RingModProcessor
 from dafxhost_effects.mda import BUILTIN
 
 GOALS: dict[str, float] = {  # dB, the worst null that is accepted; why, where it is not -60
+    "mda-combo": -60.0,
     "mda-delay": -60.0,
     "mda-limiter": -60.0,
     "mda-overdrive": -60.0,
