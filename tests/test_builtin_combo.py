@@ -14,24 +14,25 @@ import pytest
 import dafxhost
 from dafxhost.errors import EffectUnavailableError, ParameterError, PluginError
 from dafxhost.processor import RenderSpec
-from dafxhost_effects.builtin.combo import FLUSH, ComboProcessor, Recursion, resonator, speaker
-from dafxhost_effects.builtin.combo_recursion import run_with_flushes
+from dafxhost_effects.builtin.base import FLUSH
+from dafxhost_effects.builtin.combo import ComboProcessor, resonator, speaker
+from dafxhost_effects.builtin.recursion import Recursion, run_with_flushes
 
 DEFAULTS = (1.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.5)
 GOAL = -60.0  # dB
 
 
 def _benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "null_combo.py"
-    spec = importlib.util.spec_from_file_location("null_combo", path)
+    path = Path(__file__).parents[1] / "benchmarks" / "null.py"
+    spec = importlib.util.spec_from_file_location("null", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["null_combo"] = module
+    sys.modules["null"] = module
     spec.loader.exec_module(module)
     return module
 
 
-null_combo = _benchmark()
+null_test = _benchmark()
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def render(values, audio: np.ndarray, rate: int = 44100, block: int = 512, chunk
 
 @pytest.mark.usefixtures("installed")
 def test_null_on_200_settings_of_every_model() -> None:
-    nulls, _ = null_combo.compare(200, seconds=1.5, seed=3)
+    nulls, _ = null_test.compare("mda-combo", 200, seconds=1.5, seed=3)
     assert len(nulls) == 200
-    assert {n.model for n in nulls} == set(range(7))
+    assert {n.choice for n in nulls} == set(range(7))
     assert {n.signal for n in nulls} == {"music", "speech", "noise"}
     assert {(n.rate, n.channels) for n in nulls} == {(r, c) for r in (24000, 44100, 48000) for c in (1, 2)}
     worst = max(nulls, key=lambda n: n.depth)
@@ -82,11 +83,11 @@ def test_null_where_the_plugin_is_odd(rate: int) -> None:
     rows += [setting(model=0, stereo="on")]
     rows += [setting(model=5, drive=d, bias=0.7) for d in (0.0, 0.4999, 0.5, 0.7, 0.7001, 1.0)]
     rows += [setting(model=3, hpf_freq=f, hpf_reso=1.0, drive=0.3) for f in (0.001, 0.05, 0.0501, 1.0)]
-    clip = null_combo.speech(rate, 1.0, 5)[None, :1].copy()
+    clip = null_test.speech(rate, 1.0, 5)[None, :1].copy()
     clip[:, :, rate // 3 : rate // 2] = 0.0
     with dafxhost.Executor(real, workers=1) as a, dafxhost.Executor(ours, workers=1) as b:
         depths = [
-            null_combo.null_depth(y, z)
+            null_test.null_depth(y, z)
             for y, z in zip(
                 a.render(clip, np.stack(rows)[None], rate)[0],
                 b.render(clip, np.stack(rows)[None], rate)[0],
@@ -99,15 +100,15 @@ def test_null_where_the_plugin_is_odd(rate: int) -> None:
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("block", [256, 441, 8192])
 def test_null_at_other_block_sizes(block: int) -> None:
-    nulls, _ = null_combo.compare(21, seconds=1.0, seed=11, rates=(44100,), block_size=block)
+    nulls, _ = null_test.compare("mda-combo", 21, seconds=1.0, seed=11, rates=(44100,), block_size=block)
     assert max(n.depth for n in nulls) <= GOAL
 
 
 def test_null_depth_can_fail() -> None:
     y = np.ones(100, dtype=np.float32)
-    assert null_combo.null_depth(y, y) == null_combo.PERFECT
-    assert null_combo.null_depth(y, y * 0.99) == pytest.approx(-40.0, abs=0.01)
-    assert null_combo.null_depth(np.zeros(100), y) == float("inf")
+    assert null_test.null_depth(y, y) == null_test.PERFECT
+    assert null_test.null_depth(y, y * 0.99) == pytest.approx(-40.0, abs=0.01)
+    assert null_test.null_depth(np.zeros(100), y) == float("inf")
 
 
 # --- by itself
@@ -167,7 +168,7 @@ def test_recursion_watches_states_and_leaves_the_last() -> None:
     "values", [(5 / 6, 0.8, 0.6, 0.5, s, h, 0.9) for s in (0.0, 1.0) for h in (0.0, 0.4)]
 )
 def test_stream_equals_whole(values: tuple[float, ...], channels: int) -> None:
-    audio = np.ascontiguousarray(null_combo.music(44100, 1.0, 2)[:channels])
+    audio = np.ascontiguousarray(null_test.music(44100, 1.0, 2)[:channels])
     blocks = [512] * (44100 // 512) + [44100 % 512]
     for chunks in (blocks, [2048, 512 * 7, 44100 - 512 * 11]):
         assert np.allclose(render(values, audio, chunks=chunks), render(values, audio), rtol=0, atol=1e-6)
@@ -175,7 +176,7 @@ def test_stream_equals_whole(values: tuple[float, ...], channels: int) -> None:
 
 def test_stream_of_odd_chunks_keeps_every_state() -> None:
     """Chunks that are not whole blocks move the plugin's flushes; with a bias there are none to move."""
-    audio = null_combo.noise(44100, 0.5, 4)[:1].copy()
+    audio = null_test.noise(44100, 0.5, 4)[:1].copy()
     chunks = [1, 2, 700, 33, 5000, 1, audio.shape[1] - 5737]
     for model in range(7):
         values = (model / 6, 0.95, 0.8, 0.5, 0.0, 0.0, 0.5)
@@ -183,7 +184,7 @@ def test_stream_of_odd_chunks_keeps_every_state() -> None:
 
 
 def test_prepare_forgets() -> None:
-    audio = null_combo.music(24000, 0.5, 2)[:1].copy()
+    audio = null_test.music(24000, 0.5, 2)[:1].copy()
     processor = ComboProcessor({}, RenderSpec(24000))
     processor.prepare(np.array(DEFAULTS))
     first, again = np.empty_like(audio), np.empty_like(audio)
@@ -197,7 +198,7 @@ def test_prepare_forgets() -> None:
 
 
 def test_channels() -> None:
-    stereo = null_combo.music(44100, 0.5, 7)
+    stereo = null_test.music(44100, 0.5, 7)
     mono_mode = render(DEFAULTS, stereo)
     assert np.array_equal(mono_mode[0], mono_mode[1])
     one = stereo[:1].copy()
@@ -217,7 +218,7 @@ def test_silence_in_silence_out() -> None:
     "values", [DEFAULTS[:6], (*DEFAULTS, 0.0), (1.1, *DEFAULTS[1:]), (float("nan"), *DEFAULTS[1:])]
 )
 def test_wrong_values_are_refused(values: tuple[float, ...]) -> None:
-    with pytest.raises(ParameterError, match="seven"):
+    with pytest.raises(ParameterError, match="7 plugin values"):
         render(values, np.zeros((1, 10), dtype=np.float32))
 
 

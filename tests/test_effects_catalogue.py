@@ -61,12 +61,13 @@ def test_combo_parameters() -> None:
     np.testing.assert_allclose(model.to_plugin(model.to_setting(np.arange(7))), np.arange(7) / 6, atol=1e-7)
 
 
-def test_builtin_combo_has_the_plugins_parameters() -> None:
-    builtin = dafxhost.effect("mda-combo", provider="builtin")
+@pytest.mark.parametrize("name", sorted(mda.BUILTIN))
+def test_builtin_effects_have_the_plugins_parameters(name: str) -> None:
+    builtin = dafxhost.effect(name, provider="builtin")
     assert builtin.provider.name == "builtin"
     assert builtin.provider.identity == f"dafxhost {dafxhost.__version__}"
-    need(mda.bundle("mda-combo"), "mda-lv2")
-    assert builtin.parameters == dafxhost.effect("mda-combo", provider="lv2").parameters
+    need(mda.bundle(name), "mda-lv2")
+    assert builtin.parameters == dafxhost.effect(name, provider="lv2").parameters
 
 
 def test_identity_is_of_the_binary() -> None:
@@ -80,15 +81,15 @@ def test_without_any_plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("VST3_PATH", str(tmp_path))
     assert dafxhost.effect("mda-combo").provider.name == "builtin"
     assert mda.provider_of("mda-combo") == "builtin"
-    assert mda.provider_of("mda-delay") == "not installed"
-    for name, package in (("mda-delay", "mda-lv2"), ("zam-comp", "zam-plugins")):
+    assert mda.provider_of("mda-detune") == "not installed"
+    for name, package in (("mda-detune", "mda-lv2"), ("zam-comp", "zam-plugins")):
         with pytest.raises(EffectUnavailableError, match=package):
             dafxhost.effect(name)
     with pytest.raises(EffectUnavailableError, match="for provider 'lv2'"):
         dafxhost.effect("mda-combo", provider="lv2")
 
 
-@pytest.mark.parametrize("name", ["mda-combo", "mda-delay", "zam-comp", "pedalboard-reverb"])
+@pytest.mark.parametrize("name", ["mda-combo", "mda-detune", "zam-comp", "pedalboard-reverb"])
 def test_unknown_provider(name: str) -> None:
     with pytest.raises(UnknownNameError, match="unknown provider of") as caught:
         dafxhost.effect(name, provider="vst2")

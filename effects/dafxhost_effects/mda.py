@@ -33,7 +33,14 @@ DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
     }
 }
 VST3_BUNDLE = "mda-vst3.vst3"
-BUILTIN = {"mda-combo": "dafxhost_effects.builtin.combo:ComboProcessor"}
+BUILTIN = {
+    "mda-combo": "dafxhost_effects.builtin.combo:ComboProcessor",
+    "mda-delay": "dafxhost_effects.builtin.delay:DelayProcessor",
+    "mda-limiter": "dafxhost_effects.builtin.limiter:LimiterProcessor",
+    "mda-overdrive": "dafxhost_effects.builtin.overdrive:OverdriveProcessor",
+    "mda-ringmod": "dafxhost_effects.builtin.ringmod:RingModProcessor",
+    "mda-thruzero": "dafxhost_effects.builtin.thruzero:ThruZeroProcessor",
+}
 
 
 @cache

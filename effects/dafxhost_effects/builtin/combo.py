@@ -2,7 +2,7 @@
 
 Our own code for Paul Kellett's algorithm; its formulas and constants are facts read in `mdaCombo.cpp` and
 `lvz/wrapper.cpp` of mda-lv2 (https://github.com/mod-audio/mda-lv2, GPL) and checked against Debian's binary
-by `benchmarks/null_combo.py`. docs/combo.md explains them. Imports numpy only.
+by `benchmarks/null.py`. docs/combo.md explains them. Imports numpy only.
 """
 
 from __future__ import annotations
@@ -14,16 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from dafxhost.errors import ParameterError, PluginError
-from dafxhost.processor import Processor, RenderSpec
-from dafxhost_effects.builtin.combo_recursion import Recursion, run_with_flushes
-
-f32 = np.float32
+from dafxhost.processor import RenderSpec
+from dafxhost_effects.builtin.base import FLUSH, MdaProcessor, f32
+from dafxhost_effects.builtin.recursion import Recursion, run_with_flushes
 
 LINE = 1000  # samples in the plugin's circular delay line: a delay counts modulo this
-PIECE = 1 << 18  # samples processed at a time: bounds the memory
-FLUSH = 1e-10  # a filter whose first state is below this at a block's end is cleared
-NEW_INSTANCE = (0.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.5)  # what a fresh instance believes its values to be
 
 
 @dataclass(frozen=True)
@@ -80,10 +75,6 @@ class Coefficients:
     def of(cls, values: np.ndarray, rate: float) -> Coefficients:
         """From plugin values `[7]` on 0..1 and the sample rate in Hz."""
         model_value, drive_value, bias_value, output, stereo, frequency, resonance = (f32(v) for v in values)
-        if tuple(f32(v) for v in values) == NEW_INSTANCE:
-            # The plugin computes when a value changes, and learns the sample rate only after its constructor:
-            # with nothing changed it goes on with the coefficients for 44.1 kHz.
-            rate = 44100.0
         model = MODELS[int(float(model_value) * 6.9)]
         low = pole(model.low_pass, rate) if model.low_pass else f32(0)
         soft = bool(drive_value < f32(0.5))
@@ -249,49 +240,30 @@ class Chain:
         return b + sum(taps[1:], start=taps[0]) if taps else b
 
 
-class ComboProcessor(Processor):
+class ComboProcessor(MdaProcessor):
     """mda Combo. Plugin values `[7]` on 0..1: model (k/6), drive, bias, output, stereo, hpf_freq, hpf_reso.
 
-    Two inputs and two outputs; in mono mode (stereo 0) the inputs are summed and the outputs equal. In stereo
-    mode neither the resonant high-pass nor the speaker's echoes work, as in the plugin. Takes no options.
+    In mono mode (stereo 0) the inputs are summed and the outputs equal. In stereo mode neither the resonant
+    high-pass nor the speaker's echoes work, as in the plugin.
     """
 
-    def __init__(self, options: Mapping[str, Any], spec: RenderSpec) -> None:
-        if options:
-            raise ParameterError(f"the built-in mda-combo takes no options, not {', '.join(sorted(options))}")
-        self._spec = spec
-        self._values = np.array(NEW_INSTANCE)
-        self._speakers: dict[tuple[float, float], Recursion] = {}  # one a model: kept between settings
-        self._chains: list[Chain] = []
-        self._stereo = False
+    name = "mda-combo"
+    new_instance = (0.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.5)
 
-    def prepare(self, values: np.ndarray) -> None:
-        """Raises ParameterError for anything but seven numbers on 0..1."""
-        values = np.asarray(values, dtype=np.float64)
-        if values.shape != (7,) or not ((values >= 0) & (values <= 1)).all():
-            raise ParameterError("mda-combo takes seven plugin values on 0..1")
-        self._values = values
-        setup = Coefficients.of(values, self._spec.sample_rate)
+    def __init__(self, options: Mapping[str, Any], spec: RenderSpec) -> None:
+        super().__init__(options, spec)
+        self._speakers: dict[tuple[float, float], Recursion] = {}  # one a model: kept between settings
+
+    def start(self, values: np.ndarray, rate: float, untouched: bool) -> None:
+        setup = Coefficients.of(values, rate)
         self._stereo = setup.stereo
         resonate = resonator(*setup.resonator) if setup.resonator[0] > 0 and not setup.stereo else None
         speak = self._speakers.get(setup.poles)
         if speak is None:
             speak = self._speakers[setup.poles] = speaker(*setup.poles)
-        channels = self._spec.channels if setup.stereo else 1
-        self._chains = [Chain(setup, resonate, speak, self._spec.block_size) for _ in range(channels)]
+        channels = self.spec.channels if setup.stereo else 1
+        self._chains = [Chain(setup, resonate, speak, self.spec.block_size) for _ in range(channels)]
 
-    def process(self, audio: np.ndarray, out: np.ndarray) -> None:
-        if not self._chains:
-            raise PluginError("process called before prepare")
-        # In pieces of whole blocks; smaller ones would only add calls.
-        piece = self._spec.block_size * max(PIECE // self._spec.block_size, 1)
-        for start in range(0, audio.shape[1], piece):
-            x, y = audio[:, start : start + piece], out[:, start : start + piece]
-            if self._stereo:
-                for chain, one, wet in zip(self._chains, x, y, strict=True):
-                    wet[:] = chain.process(one)
-            else:
-                y[:] = self._chains[0].process(x[0] + x[-1])
-
-    def read_back(self) -> np.ndarray:
-        return self._values.copy()
+    def run(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first = self._chains[0].process(left if self._stereo else left + right)
+        return first, self._chains[1].process(right) if len(self._chains) > 1 else first
