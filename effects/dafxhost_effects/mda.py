@@ -34,8 +34,13 @@ DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
 }
 VST3_BUNDLE = "mda-vst3.vst3"
 BUILTIN = {
+    "mda-ambience": "dafxhost_effects.builtin.ambience:AmbienceProcessor",
     "mda-combo": "dafxhost_effects.builtin.combo:ComboProcessor",
+    "mda-dynamics": "dafxhost_effects.builtin.dynamics:DynamicsProcessor",
+    "mda-leslie": "dafxhost_effects.builtin.leslie:LeslieProcessor",
+    "mda-multiband": "dafxhost_effects.builtin.multiband:MultiBandProcessor",
     "mda-overdrive": "dafxhost_effects.builtin.overdrive:OverdriveProcessor",
+    "mda-subsynth": "dafxhost_effects.builtin.subsynth:SubSynthProcessor",
 }
 
 
