@@ -22,11 +22,15 @@ from dafxhost_effects.mda import BUILTIN
 
 GOALS: dict[str, float] = {  # dB, the worst null that is accepted; why, where it is not -60
     "mda-ambience": -60.0,
+    "mda-delay": -60.0,
     "mda-dynamics": -60.0,
     "mda-leslie": -60.0,
+    "mda-limiter": -60.0,
     "mda-multiband": -60.0,
     "mda-overdrive": -60.0,
+    "mda-ringmod": -60.0,
     "mda-subsynth": -60.0,
+    "mda-thruzero": -60.0,
 }
 EFFECTS = sorted(GOALS)
 BLOCK = 512

@@ -27,6 +27,9 @@ PIECE = 1 << 18
 FLUSH = 1e-10
 """The mda plugins clear a filter whose state is below this at a block's end, against denormal numbers."""
 
+NO_WATCH = np.zeros(0, dtype=np.intp)
+"""For `Recursion.run`, where no state is to be watched."""
+
 
 class MdaProcessor(Processor):
     """An mda effect of two inputs and two outputs; one channel feeds both and takes the mean of both.

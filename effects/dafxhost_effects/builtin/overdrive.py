@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dafxhost_effects.builtin.base import MdaProcessor, f32
+from dafxhost_effects.builtin.base import NO_WATCH, MdaProcessor, f32
 from dafxhost_effects.builtin.recursion import Recursion
-
-NO_WATCH = np.zeros(0, dtype=np.intp)
 
 
 def low_pass(coefficient: float) -> Recursion:
