@@ -187,7 +187,7 @@ def one_pole(drive: np.ndarray, state: np.float32, pole: np.float32) -> tuple[np
     result = np.empty((length, lanes), dtype=f32)
     starts = np.zeros(lanes, dtype=f32)
     starts[0] = state
-    wrong = np.arange(lanes)
+    begun, wrong = starts, np.arange(lanes)
     for _ in range(PASSES):
         _one_pole_lanes(columns, result, starts, pole, wrong)
         begun, starts[1:] = starts.copy(), result[-1, :-1]
