@@ -2,7 +2,8 @@
 
 Our own code for Paul Kellett's algorithm; its formulas and constants are facts read in `mdaSubSynth.cpp` of
 mda-lv2 (https://github.com/mod-audio/mda-lv2, GPL) and in Debian's binary, and checked against that by
-`benchmarks/null.py`. The filter before the threshold is exact to the bit (`float32_loops`), because whether a peak reaches the threshold turns the octave divider over for good. Imports numpy only.
+`benchmarks/null.py`. The filter before the threshold is exact to the bit (`float32_loops`), because whether
+a peak reaches the threshold turns the octave divider over for good. Imports numpy only.
 """
 
 from __future__ import annotations
