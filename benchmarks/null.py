@@ -34,6 +34,8 @@ HELD: dict[str, tuple[tuple[int, str, float], ...]] = {
     # Values that no uniform draw would hit but that count: every n-th setting has this parameter at this.
     # Combo's high-pass off, and no bias, are its defaults, where silence stays silence.
     "mda-combo": ((3, "hpf_freq", 0.0), (5, "bias", 0.5)),
+    # Dynamics without limiter and without gate; without both, where the ratio is plain, it is simpler.
+    "mda-dynamics": ((2, "limiter", 1.0), (3, "gate_thr", 0.0)),
 }
 
 

@@ -22,15 +22,24 @@ from dafxhost_effects.builtin.ringmod import TWO_PI, RingModProcessor
 from dafxhost_effects.mda import BUILTIN
 
 GOALS: dict[str, float] = {  # dB, the worst null that is accepted; why, where it is not -60
+    "mda-ambience": -60.0,
     "mda-combo": -60.0,
     "mda-delay": -60.0,
+    "mda-dynamics": -60.0,
+    "mda-leslie": -60.0,
     "mda-limiter": -60.0,
+    "mda-multiband": -60.0,
     "mda-overdrive": -60.0,
     "mda-ringmod": -60.0,
+    "mda-subsynth": -60.0,
     "mda-thruzero": -60.0,
 }
 EFFECTS = sorted(GOALS)
 BLOCK = 512
+HIGHEST = {  # Hz, where the plugin is not fit for every rate
+    # With hi_depth at 1 its horn's delay is longer than its buffer above 97280 Hz: NaN, infinities, anything.
+    "mda-leslie": 96000,
+}
 
 
 def _benchmark() -> ModuleType:
@@ -102,6 +111,7 @@ def test_null(name: str) -> None:
 def test_null_of_the_defaults_and_the_corners(name: str, rate: int) -> None:
     """A fresh instance's own values, for which the plugin may keep 44.1 kHz coefficients, all 0 and all 1."""
     need_plugin(name)
+    rate = min(rate, HIGHEST.get(name, rate))
     real, ours = dafxhost.effect(name, provider="lv2"), dafxhost.effect(name, provider="builtin")
     count = len(real.parameters)
     rows = np.stack([real.setting(), np.zeros(count), np.ones(count)])

@@ -34,11 +34,16 @@ DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
 }
 VST3_BUNDLE = "mda-vst3.vst3"
 BUILTIN = {
+    "mda-ambience": "dafxhost_effects.builtin.ambience:AmbienceProcessor",
     "mda-combo": "dafxhost_effects.builtin.combo:ComboProcessor",
     "mda-delay": "dafxhost_effects.builtin.delay:DelayProcessor",
+    "mda-dynamics": "dafxhost_effects.builtin.dynamics:DynamicsProcessor",
+    "mda-leslie": "dafxhost_effects.builtin.leslie:LeslieProcessor",
     "mda-limiter": "dafxhost_effects.builtin.limiter:LimiterProcessor",
+    "mda-multiband": "dafxhost_effects.builtin.multiband:MultiBandProcessor",
     "mda-overdrive": "dafxhost_effects.builtin.overdrive:OverdriveProcessor",
     "mda-ringmod": "dafxhost_effects.builtin.ringmod:RingModProcessor",
+    "mda-subsynth": "dafxhost_effects.builtin.subsynth:SubSynthProcessor",
     "mda-thruzero": "dafxhost_effects.builtin.thruzero:ThruZeroProcessor",
 }
 
