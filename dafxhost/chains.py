@@ -179,13 +179,9 @@ def read_toml(path: str | Path, within: tuple[Path, ...] = ()) -> list[Link]:
     except ValueError as error:  # says the line
         raise UsageError(f"{path} is not TOML: {error}") from error
     strangers = sorted(set(content) - {"effect"})
-    tables = content.get("effect")
-    if (
-        strangers
-        or not tables
-        or not isinstance(tables, list)
-        or not all(isinstance(t, dict) for t in tables)
-    ):
+    found = content.get("effect")
+    tables = found if isinstance(found, list) and all(isinstance(t, dict) for t in found) else []
+    if strangers or not tables:
         wrong = f"key {strangers[0]!r} means nothing" if strangers else "it has no [[effect]]"
         raise UsageError(f"{path} is not a chain: {wrong}; it holds one [[effect]] table for each effect")
     heads = [i for i, line in enumerate(text.splitlines(), 1) if re.match(r"\s*\[\[\s*effect\s*\]\]", line)]

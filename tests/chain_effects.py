@@ -56,13 +56,11 @@ class Random(Gain):
 
 
 class Denormal(Gain):
-    """Leaves the thread without flush-to-zero, and makes the smallest numbers of what it is given."""
+    """Adds one where the smallest numbers are flushed to zero, and leaves the thread without that."""
 
     def process(self, audio: np.ndarray, out: np.ndarray) -> None:
-        np.multiply(audio, np.float32(1e-38), out=out)
-        np.multiply(out, np.float32(1e-3), out=out)
-        np.multiply(out, np.float32(1e30), out=out)
-        np.multiply(out, np.float32(1e11), out=out)
+        tiny = np.full(1, 1e-39, np.float32) * np.float32(1)
+        out[:] = audio * np.float32(self.values[0]) + np.float32(tiny[0] == 0)
         FloatingPoint().restore(False)
 
 

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 import dafxhost
-from dafxhost import errors
-from dafxhost import chains
+from dafxhost import chains, errors
 from dafxhost.effects import Effect
 from dafxhost.errors import DafxhostError, EffectUnavailableError, JobFailure
 from dafxhost.execution.executor import Executor
