@@ -28,7 +28,7 @@ from dafxhost.errors import (
     UnknownNameError,
     UsageError,
 )
-from dafxhost.processor import RenderSpec
+from dafxhost.processor import Processor, RenderSpec
 from lab_effects import lab_effect
 from reset_effects import slow_effect
 
@@ -432,11 +432,14 @@ def test_links_are_reset_as_cheaply_as_each_of_them_allows() -> None:
     }
     for policy, each in wanted.items():
         made = ChainProcessor(dict(fx.provider.options), RenderSpec(RATE, reset=policy))
-        assert [link._processor._spec.reset for link in made._links if hasattr(link._processor, "_spec")] == [
-            each[0], each[2],
-        ]  # fmt: skip
-        assert made._links[1]._processor.spec.reset == each[1]  # type: ignore[attr-defined]
+        assert [link._spec.reset for link in made._links] == each
+        assert [_reset(link._processor) for link in made._links] == each
     assert chain(lab_effect("Gain"), lab_effect("Gain")).provider.cheaper_resets == ()
+
+
+def _reset(processor: Processor) -> str:
+    """The policy that a lab effect was made with."""
+    return next(v.reset for v in vars(processor).values() if isinstance(v, RenderSpec))
 
 
 @pytest.mark.parametrize(("leak", "policy"), [("nothing", "reset"), ("delay", "fresh")])
@@ -481,6 +484,17 @@ def test_each_link_is_looked_for_on_a_node() -> None:
     assert here.provider.options["links"][0]["options"]["latency"] == 1
     assert here.parameters == fx.parameters
     json.dumps(here.provider.options)
+
+
+def test_a_node_with_another_plugin_refuses_the_chain() -> None:
+    from dafxhost.execution.ray_actor import served_here
+
+    fx = dafxhost.effect("pedalboard-gain > pedalboard-delay?")
+    assert served_here(fx) == fx
+    first, second = fx.provider.options["links"]
+    other = _with(fx.provider, options={"links": [first, {**second, "identity": "pedalboard 0.0"}]})
+    with pytest.raises(EffectUnavailableError, match="'pedalboard-delay' by pedalboard is another one"):
+        served_here(_with(fx, provider=other))
 
 
 SMALL = """
