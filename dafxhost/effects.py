@@ -24,6 +24,7 @@ class Provider:
         read_back_tolerance: largest difference between a plugin value set and read back that counts as taken.
         cheaper_resets: policies of `RenderSpec.reset` that may be used in place of a new instance for every
             render once they are shown to give the same samples, cheapest first.
+        parts: what messages call the plugins it is made of, if those are several (`processor.enter_part`).
     """
 
     name: str
@@ -32,6 +33,7 @@ class Provider:
     identity: str = ""
     read_back_tolerance: float = 1e-4
     cheaper_resets: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -264,9 +264,12 @@ def registry() -> Registry:
 def effect(name: str, provider: str | None = None) -> Effect:
     """The effect of that name, served by the best provider found here, or by the one asked for.
 
-    What is no registered name may be the path of a plugin file or a URI, if a package can load such.
+    What is no registered name may be the path of a plugin file or a URI, if a package can load such, or a
+    chain of effects: "a > b", or the path of its TOML file (see `dafxhost.chains`). Links of a chain that
+    name no provider get the one asked for.
 
     Raises:
+        UsageError: a chain that cannot be read.
         UnknownNameError: no such effect, or no such provider of it.
         EffectUnavailableError: nothing on this machine can host it; says what to install.
         RegistryError: the package that offers it is broken.
@@ -275,7 +278,12 @@ def effect(name: str, provider: str | None = None) -> Effect:
 
     made = None
     if name not in registry().names("effect"):
-        made = registry().effect_at(name, provider)
+        from dafxhost import chains
+
+        if chains.is_chain(name):
+            made = chains.chain_effect(name, provider)
+        else:
+            made = registry().effect_at(name, provider)
     if made is None:
         made = _make("effect", name, provider=provider)
     if not isinstance(made, Effect):

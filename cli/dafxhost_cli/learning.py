@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dafxhost_cli.console import note, result, result_json, table
-from dafxhost_cli.options import DataOption, ExecutorOption, Json, WorkersOption
+from dafxhost_cli.options import EFFECT_HELP, DataOption, ExecutorOption, Json, WorkersOption
 
 if TYPE_CHECKING:
     from dafxhost.training.config import TrainConfig
@@ -21,7 +21,7 @@ RESUMABLE = ("max_minutes", "device", "workers")
 
 def train(
     effect: Annotated[
-        str | None, typer.Option("--effect", help="Name of the effect [default: mda-combo].")
+        str | None, typer.Option("--effect", help=EFFECT_HELP + " [default: mda-combo].")
     ] = None,
     data: DataOption = None,
     max_minutes: Annotated[

@@ -62,7 +62,7 @@ def _plugin_row(entry: Any) -> dict[str, str]:
 
 
 def effects(
-    name: Annotated[str | None, typer.Argument(help="Show this effect's parameters.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show the parameters of this effect or chain.")] = None,
     provider: ProviderOption = None,
     as_json: Json = False,
 ) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+EFFECT_HELP = 'Name of the effect, or a chain: "mda-delay > mda-combo?", or its TOML file'
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ProviderOption = Annotated[
     str | None, typer.Option("--provider", help="Which host serves the effect: lv2, vst3, builtin, ...")

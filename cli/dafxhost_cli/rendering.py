@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dafxhost_cli.console import note, result, result_json, table
-from dafxhost_cli.options import Json, ProviderOption
+from dafxhost_cli.options import EFFECT_HELP, Json, ProviderOption
 
 if TYPE_CHECKING:
     from dafxhost.style_transfer import TransferResult
@@ -20,7 +20,7 @@ Input = Annotated[
 
 def render(
     source: Input,
-    effect: Annotated[str, typer.Option("--effect", help="Name of the effect.")],
+    effect: Annotated[str, typer.Option("--effect", help=EFFECT_HELP + ".")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the result goes.")],
     settings: Annotated[
         list[str] | None,

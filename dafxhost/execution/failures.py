@@ -19,12 +19,19 @@ from dafxhost.processor import RenderSpec
 SAVED_INPUTS = 16  # a batch; a plugin that always fails must not fill the disk
 HOPELESS = 8  # renders of a batch, of two clips or more, that failed with none done: the rest is not tried
 UNTRIED = f"not tried: the first {HOPELESS} renders of this batch all failed"
+LONGEST_STEM = 100  # the name of a chain is as long as the chain
 
 _counter = 0
 
 
 def not_loaded(effect: Effect, reason: str) -> str:
     return f"effect {effect.name!r} could not be loaded by {effect.provider.name}: {reason}"
+
+
+def in_part(effect: Effect, reason: str, part: int) -> str:
+    """The reason, and in which of the effect's parts (from 1; 0: it has none, or none was at work)."""
+    parts = effect.provider.parts
+    return f"{reason} in {parts[part - 1]}" if 0 < part <= len(parts) else reason
 
 
 def not_taken(effect: Effect, error: ParameterNotAppliedError) -> str:
@@ -46,7 +53,7 @@ def save_input(
     """
     global _counter
     _counter += 1
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", effect.name)
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", effect.name)[:LONGEST_STEM]
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = folder / f"{stem}-{stamp}-{os.getpid()}-{_counter}.npz"
     partial = path.with_suffix(".partial")

@@ -102,20 +102,7 @@ class Instance:
         self._floating_point = floating_point
         self._scratch: tuple[np.ndarray, np.ndarray] | None = None
         floating_point.restore(self.spec.flush_denormals)
-        module, _, attribute = description["processor"].partition(":")
-        if module == "__main__":
-            raise LoadError(
-                f"processor {attribute!r} is defined in the main script, which workers never import; "
-                "move it to a module of its own"
-            )
-        try:
-            factory: Any = importlib.import_module(module)
-            for part in attribute.split("."):
-                factory = getattr(factory, part)
-            self.processor: Processor = factory(description["options"], self.spec)
-        except Exception as error:
-            traceback.print_exc()
-            raise LoadError(text_of(error)) from error
+        self.processor = load_processor(description["processor"], description["options"], self.spec)
 
     def prepare(self, values: np.ndarray) -> None:
         """Reset to `values`, and verify by reading back now and then."""
@@ -218,6 +205,24 @@ class Instance:
             self.processor.close()
         except Exception:  # noqa: BLE001  (it is being thrown away; the log keeps the reason)
             traceback.print_exc()
+
+
+def load_processor(target: str, options: dict[str, Any], spec: RenderSpec) -> Processor:
+    """The processor that "module:attribute" makes. Raises LoadError with the reason."""
+    module, _, attribute = target.partition(":")
+    if module == "__main__":
+        raise LoadError(
+            f"processor {attribute!r} is defined in the main script, which workers never import; "
+            "move it to a module of its own"
+        )
+    try:
+        factory: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+        return factory(options, spec)
+    except Exception as error:
+        traceback.print_exc()
+        raise LoadError(text_of(error)) from error
 
 
 def is_finite(samples: np.ndarray) -> bool:

@@ -21,7 +21,15 @@ from dafxhost.execution import protocol
 from dafxhost.execution.arena import Arena
 from dafxhost.execution.batch import Batch
 from dafxhost.execution.crew import Crew
-from dafxhost.execution.failures import HOPELESS, SAVED_INPUTS, UNTRIED, not_loaded, not_taken, save_input
+from dafxhost.execution.failures import (
+    HOPELESS,
+    SAVED_INPUTS,
+    UNTRIED,
+    in_part,
+    not_loaded,
+    not_taken,
+    save_input,
+)
 from dafxhost.execution.process import Claim, WorkerProcess
 from dafxhost.execution.stats import BusyTime, Unrepeatable
 
@@ -218,6 +226,8 @@ class Ledger:
     def on_end(self, worker: WorkerProcess, claim: Claim, reason: str | None) -> None:
         """A worker is gone: blame the job that it was at, if that is to blame, and have it done again."""
         batch = self._batch(claim.batch)
+        if reason is not None:
+            reason = in_part(self.effect, reason, claim.part)
         if reason is not None and claim.phase == protocol.LOADING:
             self._died_loading(worker, batch, reason)
         elif claim.phase == protocol.IDLE and not worker.retiring:

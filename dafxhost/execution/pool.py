@@ -145,7 +145,11 @@ class Pool(Dispatcher):
         """Have a worker of its own find the cheapest exact way of resetting the plugin."""
         number, description = self.describe(spec)
         rng = np.random.default_rng(0)
-        values = self.effect.plugin_values(rng.random((TRIALS, 2, len(self.effect.parameters))))
+        settings = rng.random((TRIALS, 2, len(self.effect.parameters)))
+        for i, parameter in enumerate(self.effect.parameters):
+            if parameter.kind == "toggle":  # what is switched off (a bypassed link) shows no leak
+                settings[::2, :, i] = parameter.to_setting(parameter.default)
+        values = self.effect.plugin_values(settings)
         table = self.arena.region(values.nbytes)
         table.array(np.float64, values.shape)[:] = values
         worker = self.start_worker()

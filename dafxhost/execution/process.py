@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dafxhost.execution import protocol
@@ -41,12 +41,15 @@ class WorkerFailedError(Exception):
 
 @dataclass
 class Claim:
-    """What a worker says it does: phase, since when (CLOCK_MONOTONIC, s), and which job (batch 0: none)."""
+    """What a worker says it does: phase, since when (CLOCK_MONOTONIC, s), which job (batch 0: none), and
+    which of its effect's parts is at work (0: none).
+    """
 
     phase: int
     since: float
     batch: int
     job: int
+    part: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ class WorkerProcess:
     def claim(self) -> Claim:
         phase = self._claim[protocol.PHASE]  # first: the start time can then only be newer
         since = self._claim[protocol.SINCE] / 1e9
-        return Claim(phase, since, self._claim[protocol.BATCH], self._claim[protocol.JOB])
+        words = self._claim
+        return Claim(phase, since, words[protocol.BATCH], words[protocol.JOB], words[protocol.PART])
 
     def totals(self) -> Totals:
         words = self._claim

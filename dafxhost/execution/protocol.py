@@ -28,9 +28,9 @@ PENDING, DONE, BROKEN, SKIPPED = range(4)
 
 # A worker's claim: CLAIM_WORDS int64 in the arena. The first say what it does now, so that death and hanging
 # are blamed on the right job; `SINCE` is CLOCK_MONOTONIC in ns and is written before `PHASE`. The others are
-# what it has done so far.
+# what it has done so far; `PART` is which of its effect's plugins is at work (see `processor.enter_part`).
 CLAIM_WORDS = 8
-PHASE, SINCE, BATCH, JOB, RENDERS, PLUGIN_NS, AUDIO_US = range(7)
+PHASE, SINCE, BATCH, JOB, RENDERS, PLUGIN_NS, AUDIO_US, PART = range(8)
 IDLE, LOADING, PREPARING, RUNNING = range(4)
 
 PAGE = 4096

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import dafxhost
-from dafxhost import errors
+from dafxhost import chains, errors
 from dafxhost.effects import Effect
 from dafxhost.errors import DafxhostError, EffectUnavailableError, JobFailure
 from dafxhost.execution.executor import Executor
@@ -189,6 +189,8 @@ def served_here(effect: Effect) -> Effect:
         EffectUnavailableError: the plugin is missing here or is not the same.
     """
     provider = effect.provider
+    if provider.processor == chains.PROCESSOR:
+        return chains.relocated(effect, served_here)
     module = provider.processor.partition(":")[0]
     if module != "__main__" and not _installed(module):
         raise EffectUnavailableError(f"it has no module {module}, which serves effect {effect.name!r}")

@@ -11,7 +11,7 @@ from dafxhost.errors import ParameterError, PluginError
 from dafxhost.execution import protocol
 from dafxhost.execution.checks import finite
 from dafxhost.execution.crew import SHORTEST_LOAD_DEADLINE, START_DEADLINE
-from dafxhost.execution.failures import not_loaded
+from dafxhost.execution.failures import in_part, not_loaded
 from dafxhost.execution.front import BaseStream
 from dafxhost.execution.ledger import not_applied, with_log
 from dafxhost.execution.pool import Pool
@@ -86,6 +86,7 @@ class Stream(BaseStream):
         raise error
 
     def _fail(self, worker: WorkerProcess, reason: str) -> NoReturn:
+        reason = in_part(self._effect, reason, worker.claim().part)
         text = with_log(f"the stream through effect {self._effect.name!r} broke off: {reason}", worker)
         self.close()
         raise PluginError(text)

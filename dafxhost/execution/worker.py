@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from dafxhost import processor
 from dafxhost.execution import protocol
 from dafxhost.execution.guard import PR_SET_PDEATHSIG
 from dafxhost.execution.instance import (
@@ -97,6 +98,7 @@ class Worker:
             memory.madvise(mmap.MADV_DONTDUMP)
         start = setup["claim"]
         self._claim = memoryview(self.memory)[start : start + 8 * protocol.CLAIM_WORDS].cast("q")
+        processor.enter_part = self._enter_part
         self._tickets = setup["tickets"]
         self._limit = setup["memory_limit"]
         self._home = setup["home"]
@@ -178,7 +180,7 @@ class Worker:
 
     def _begin(self, phase: int, batch: int = 0, job: int = 0) -> None:
         claim = self._claim
-        claim[BATCH], claim[JOB] = batch, job
+        claim[BATCH], claim[JOB], claim[protocol.PART] = batch, job, 0
         claim[SINCE] = time.monotonic_ns()
         claim[PHASE] = phase
 
@@ -186,6 +188,10 @@ class Worker:
         """The next part of the job in hand."""
         self._claim[SINCE] = time.monotonic_ns()
         self._claim[PHASE] = phase
+
+    def _enter_part(self, part: int) -> None:
+        """Another plugin of those that the effect is made of is at work."""
+        self._claim[protocol.PART] = part
 
     def _end(self) -> None:
         self._claim[PHASE] = IDLE

@@ -24,7 +24,8 @@ class TrainConfig:
     """Settings of `dafxhost.training.trainer.train`.
 
     Attributes:
-        effect: registered name. provider: which host serves it; "" lets the effect choose.
+        effect: registered name, or a chain (see `dafxhost.chains`). provider: which host serves it; "" lets
+            the effect choose.
         data: folder of audio; "" is the built-in synthetic corpus.
         validation_fraction: share of the files kept for choosing the best checkpoint.
         corpus_bank: pieces of the synthetic corpus. corpus_share: of the training clips that are synthetic

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,13 +44,14 @@ from dafxhost.training.controller import Controller
 FORMAT = 1
 CONFIG, LOG, STATE, POOL = "config.toml", "log.jsonl", "state.safetensors", "pool.safetensors"
 CHECKPOINTS = ("best", "supervised", "last")
+LONGEST_NAME = 60  # of a run, without its time: the name of a chain is as long as the chain
 EXCERPTS = 6
 """Most excerpts of a recording that the controller hears."""
 
 
 def new_run(effect: str, folder: str | Path = "runs") -> Path:
     """Make and return a folder `<effect>-<YYYYmmdd-HHMMSS>` in `folder`. Raises OutputError."""
-    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in effect)
+    name = re.sub(r"[^\w.]+", "-", effect).strip("-")[:LONGEST_NAME]
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     for suffix in ["", *(f"-{i}" for i in range(2, 100))]:
         path = Path(folder) / (stem + suffix)

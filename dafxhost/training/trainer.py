@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dafxhost.chains import canonical
 from dafxhost.data.examples import ExampleStream
 from dafxhost.effects import Effect
 from dafxhost.errors import OutputError, RunError, UsageError
@@ -89,6 +90,7 @@ def _open_run(
     if resume is None:
         config = config or TrainConfig()
         effect = find_effect(config.effect, config.provider or None)  # unknown: no folder is left behind
+        config = config.replace(effect=canonical(config.effect))  # a chain's file may change
         path = runs.new_run(config.effect, runs_dir) if run_dir is None else _make(Path(run_dir))
         runs.write_file(path / runs.CONFIG, config.to_toml().encode())
         return path, config, effect, None
