@@ -1,0 +1,7 @@
+"""Where effects leave audio alone."""
+
+from __future__ import annotations
+
+
+def values(effect):
+    return None
