@@ -21,7 +21,6 @@ are not named are at the plugin's default; other keys are ignored.
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -290,8 +289,7 @@ def at_strength(effect: Effect, setting: Any, strength: float) -> np.ndarray:
     Raises:
         UsageError: another strength. ShapeError, ParameterError: no setting of this effect.
     """
-    if not (math.isfinite(strength) and 0 <= strength <= 1):
-        raise UsageError(f"strength {strength:g} is out of range; it goes from 0 (neutral) to 1 (the match)")
+    check_strength(strength)
     setting = checked(effect, setting)
     if strength == 1:
         return setting.copy()
@@ -299,3 +297,9 @@ def at_strength(effect: Effect, setting: Any, strength: float) -> np.ndarray:
     discrete = np.array([p.levels > 0 for p in effect.parameters], dtype=bool)
     between = neutral + strength * (setting - neutral)
     return np.where(discrete, setting if strength >= 0.5 else neutral, between)
+
+
+def check_strength(strength: float) -> None:
+    """Raise UsageError unless it lies on 0..1."""
+    if not 0 <= strength <= 1:  # also NaN
+        raise UsageError(f"strength {strength:g} is out of range; it goes from 0 (neutral) to 1 (the match)")

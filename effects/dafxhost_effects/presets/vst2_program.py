@@ -2,8 +2,8 @@
 
 Facts are those of the VST 2.4 interface's program and bank files, all big-endian: 'CcnK', the size of what
 follows, a kind, version, the plugin's ID and version, a count. 'FxCk' is a program: its name in 28 bytes,
-then its parameters as float32. 'FxBk' is a bank of whole programs behind a header of 156 bytes; of version 2 on,
-the number behind the count says which one is in use. 'FBCh' is a bank of bytes that only the plugin
+then its parameters as float32. 'FxBk' is a bank of whole programs behind a header of 156 bytes; from version
+2 on, the number behind the count says which one is in use. 'FBCh' is a bank of bytes that only the plugin
 understands, so that no single program can be cut from it.
 """
 
