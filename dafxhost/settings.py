@@ -24,14 +24,14 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import dafxhost
-from dafxhost.effects import Effect
+from dafxhost.effects import Effect, Provider
 from dafxhost.errors import DafxhostError, OutputError, ParameterError, ShapeError, UsageError
 from dafxhost.parameters import Parameter
 from dafxhost.registry import effect as find_effect
@@ -263,16 +263,36 @@ def neutral_setting(effect: Effect, setting: Any) -> np.ndarray:
 
     Where it is known which values make the effect leave audio alone, or as much alone as it can (the hook
     `dafxhost_neutral`), those parameters have them and the others are as in `setting`: a delay's mix is 0 and
-    its time stays. Otherwise the plugin's default. Raises like `checked`.
+    its time stays. Otherwise the plugin's default. In a chain each link has its own; one without, that has a
+    bypass, is bypassed. Raises like `checked`.
     """
     setting = checked(effect, setting)
+    if not effect.provider.options.get("links"):
+        return _neutral(effect, setting)
+    parts, start = [], 0
+    for link in effect.provider.options["links"]:
+        count, bypass = len(link["free"]), bool(link["bypass"])
+        named = effect.parameters[start : start + count]
+        parameters = tuple(replace(p, name=p.name.partition(".")[2]) for p in named)
+        provider = Provider(link["provider"], link["processor"], link["options"])
+        one = Effect(link["effect"], parameters, provider)
+        parts.append(_neutral(one, setting[start : start + count]))
+        if bypass:
+            switch = effect.parameters[start + count]
+            known = registry().neutral(one) is not None
+            parts.append(setting[start + count : start + count + 1] if known else [switch.to_setting(1)])
+        start += count + bypass
+    return np.concatenate(parts)
+
+
+def _neutral(effect: Effect, setting: np.ndarray) -> np.ndarray:
     values = registry().neutral(effect)
     if values is None:
         return effect.default_setting()
     neutral = setting.copy()
-    for name, value in values.items():
-        parameter = effect.parameter(name)
-        neutral[effect.parameter_names.index(name)] = parameter.to_setting(parameter.parse(value))
+    for i, parameter in enumerate(effect.parameters):
+        if parameter.name in values:  # a chain may have fixed it
+            neutral[i] = parameter.to_setting(parameter.parse(values[parameter.name]))
     return neutral
 
 
