@@ -1,8 +1,8 @@
 """Settings as files that a DAW loads.
 
 Which kinds there are depends on what serves the effect: the package that brought a host writes them, by the
-hook `dafxhost_presets`. What has no plugin behind it (dafxhost's own effects, pedalboard's) has none: its
-setting is kept as JSON (`dafxhost.settings`).
+hook `dafxhost_presets`. What has no plugin behind it (dafxhost's own effects, pedalboard's) has none, nor
+has a chain of several: their settings are kept as JSON (`dafxhost.settings`).
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ def writer(effect: Effect, path: Path_) -> Callable[[Any], Path]:
     known = registry().presets(effect)
     by = f"{effect.name} by {effect.provider.name}"
     if not known:
+        several = effect.provider.options.get("links")
         raise UsageError(
-            f"{by} has no preset that a DAW loads: its setting is kept as JSON; where a plugin of it is "
-            "installed, --provider lv2 or vst3 asks for that"
+            f"{by} has no preset that a DAW loads, only JSON"
+            + ("" if several else "; where it is installed as a plugin, --provider lv2 or vst3 asks for that")
         )
     if path.suffix.lower() not in known:
         raise UsageError(f"{path}: presets of {by} end in {' or '.join(sorted(known))}")

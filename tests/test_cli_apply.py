@@ -40,11 +40,10 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     return run_here
 
 
-def write(
-    path: Path, channels: int, rate: int, seconds: float = 1.0, peak: float = 0.5, **facts: str
-) -> None:
+def write(path: Path, channels: int, rate: int, seconds: float = 1.0, subtype: str | None = None) -> None:
+    """Noise with a peak of 0.5."""
     audio = np.random.default_rng(channels).standard_normal((round(rate * seconds), channels))
-    soundfile.write(path, peak * audio / np.abs(audio).max(), rate, **facts)
+    soundfile.write(path, 0.5 * audio / np.abs(audio).max(), rate, subtype)
 
 
 @pytest.fixture
@@ -266,3 +265,12 @@ def test_preset_of_a_vst3(call: Call, tmp_path: Path) -> None:
 def test_preset_of_what_is_no_plugin(call: Call) -> None:
     code, out, err = call("preset", "delay.json", "a.vstpreset")
     assert code == 2 and out == "" and "pedalboard-delay by pedalboard has no preset" in err
+
+
+def test_a_setting_of_our_own_version_becomes_a_preset_of_the_plugin(call: Call, tmp_path: Path) -> None:
+    need(mda.bundle("mda-combo"), "mda-lv2")
+    own = dafxhost.effect("mda-combo", "builtin")
+    save_setting(tmp_path / "combo.json", own, own.setting(drive=0.25))
+    code, _, err = call("preset", "combo.json", "Warm.lv2", "--provider", "lv2")
+    assert code == 0 and err.startswith("warning: combo.json was made with mda-combo by builtin")
+    assert '"drive" ;\n\t\tpset:value 0.25' in (tmp_path / "Warm.lv2" / "preset.ttl").read_text()
