@@ -111,6 +111,21 @@ class Hooks:
         """The `Effect` of a plugin file or URI that is no registered name, or None: not ours to load."""
         raise RegistryError("a hook specification is not to be called")
 
+    @hookspec(firstresult=True)
+    def dafxhost_presets(self, effect: Effect) -> Any:
+        """Writers of files that a DAW loads, {suffix: `write(effect, setting [P], path)`}, or None: not ours.
+
+        A writer makes the file or folder, or raises PluginError or OutputError; `dafxhost.presets` has
+        checked its arguments.
+        """
+        raise RegistryError("a hook specification is not to be called")
+
+    @hookspec(firstresult=True)
+    def dafxhost_neutral(self, effect: Effect) -> Any:
+        """Native values by name at which the effect leaves audio alone, whatever its other parameters are, or
+        None: not known."""
+        raise RegistryError("a hook specification is not to be called")
+
 
 HOOKS = {"effect": "dafxhost_effects", "encoder": "dafxhost_encoders", "estimator": "dafxhost_estimators"}
 SPEC_CLASSES: dict[str, type[Spec]] = {
@@ -118,6 +133,7 @@ SPEC_CLASSES: dict[str, type[Spec]] = {
     "encoder": EncoderSpec,
     "estimator": EstimatorSpec,
 }
+OTHER_HOOKS = {"dafxhost_effect_at", "dafxhost_presets", "dafxhost_neutral"}
 
 
 @dataclass(frozen=True)
@@ -188,7 +204,7 @@ class Registry:
             plugin = point.load()
             # The name carries the distribution: two packages may choose the same entry point name.
             manager.register(plugin, name=f"{distribution}:{point.name}")
-            known = {*HOOKS.values(), "dafxhost_effect_at"}
+            known = {*HOOKS.values(), *OTHER_HOOKS}
             problems = [
                 h
                 for h in dir(plugin)
@@ -223,6 +239,14 @@ class Registry:
     def effect_at(self, location: str, provider: str | None = None) -> Any:
         """What the first package that can load this plugin file or URI makes of it, or None."""
         return self._manager.hook.dafxhost_effect_at(location=location, provider=provider)
+
+    def presets(self, effect: Effect) -> dict[str, Callable[..., None]]:
+        """Who writes which kind of preset of this effect, by suffix; empty where nobody does."""
+        return dict(self._manager.hook.dafxhost_presets(effect=effect) or {})
+
+    def neutral(self, effect: Effect) -> dict[str, Any] | None:
+        """Native values by name at which the effect leaves audio alone; None where nobody knows them."""
+        return self._manager.hook.dafxhost_neutral(effect=effect)
 
     def names(self, kind: str) -> list[str]:
         """Sorted names of one kind ("effect", "encoder", "estimator")."""

@@ -20,9 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import dafxhost
 from dafxhost.data.audio_io import SILENCE, AudioInfo, read_audio
 from dafxhost.errors import AudioFileError, OutputError, RunError, UsageError
 from dafxhost.file_rendering import LEVELS, Loudness, check_input, check_output, measure, render_file
+from dafxhost.presets import writer as preset_writer
+from dafxhost.settings import FORMAT as SETTING_FORMAT
+from dafxhost.settings import at_strength, check_strength, location
 from dafxhost.style_distance import LogMel, logmel_distance
 
 if TYPE_CHECKING:
@@ -43,7 +47,10 @@ class TransferResult:
 
     Attributes:
         setting: `[P]` on 0..1. native: the same by name, in native units; table: as text for people.
-        effect, provider, identity: what rendered it; run: the run folder.
+        effect, provider, identity: what rendered it; run: the run folder. location: where that effect is, for
+            one that has no name in the registry.
+        strength: 1 for the match itself; see `dafxhost.settings.at_strength`. preset: its file, if one was
+            asked for.
         output, json_path: the audio, and this result beside it.
         sample_rate, channels, frames: of the output, as in the input.
         distance_before, distance_after: of the input and of the output from the reference, dB:
@@ -74,6 +81,9 @@ class TransferResult:
     clipped: int
     render_spec: dict[str, Any]
     excerpts: int
+    strength: float = 1.0
+    preset: Path | None = None
+    location: str = ""
 
     @property
     def level_text(self) -> str:
@@ -81,8 +91,9 @@ class TransferResult:
         return f"{self.level}, {LEVELS[self.level]} ({self.output_gain_db:+.1f} dB after the effect)"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; what is written beside the output."""
-        values = {**asdict(self), "setting": dict(zip(self.native, map(float, self.setting), strict=True))}
+        """What is written beside the output: a setting as `dafxhost.settings` reads it, with more."""
+        values = {"dafxhost": dafxhost.__version__, "format": SETTING_FORMAT, **asdict(self)}
+        values["setting"] = dict(zip(self.native, map(float, self.setting), strict=True))
         values["distance"] = "level-matched log-mel statistics (dafxhost.style_distance), dB"
         values["level_text"] = self.level_text
         if not math.isfinite(self.distance_after):
@@ -100,6 +111,8 @@ def transfer(
     runs_dir: Path_ = "runs",
     level: str = "match-input",
     provider: str | None = None,
+    strength: float = 1.0,
+    preset: Path_ | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TransferResult:
     """Render `input` so that it sounds like `reference`.
@@ -115,14 +128,18 @@ def transfer(
         runs_dir: where to look for runs.
         level: "match-input", "match-reference" (RMS), or "plugin"; see `LEVELS`.
         provider: render by this provider instead of the best one here.
+        strength: 0 for the effect's neutral setting to 1 for the match, see `dafxhost.settings.at_strength`.
+        preset: also write the setting as a preset that a DAW loads, see `dafxhost.presets`.
         say: called with a line of text before the work begins.
 
     Raises:
         AudioFileError: a recording that is missing, empty, corrupt, silent, too short or holds NaN.
-        UsageError: more than two channels, an unknown level, or the output is one of the recordings.
+        UsageError: more than two channels, an unknown level, a strength off 0..1, the output is one of the
+            recordings, or no preset of that kind is written of this effect.
         OutputError: the result cannot be written (seen before the work starts where possible).
         RunError: no run, or it belongs to another effect. PluginError, RenderError: the effect failed.
     """
+    check_strength(strength)
     if level not in LEVELS:
         raise UsageError(f"unknown level {level!r}; known levels: {', '.join(LEVELS)}.")
     source = Path(input)
@@ -137,10 +154,11 @@ def transfer(
     chosen = _find_run(run, effect, runs_dir)
     fx = find_effect(chosen.effect_name, provider)
     chosen.check_effect(fx)
+    write_preset = None if preset is None else preset_writer(fx, preset)
     if say is not None:
         say(f"run {chosen.path}, effect {fx.name} by {fx.provider.name}")
     inputs, references = _pairs(chosen, ours, theirs)
-    setting = chosen.predict_pairs(inputs, references)
+    setting = at_strength(fx, chosen.predict_pairs(inputs, references), strength)
     gain = PEAK / ours.loudness.peak
     after = LogMel(info.sample_rate)
     wanted = {"match-input": ours.loudness, "match-reference": theirs.loudness, "plugin": None}[level]
@@ -170,8 +188,13 @@ def transfer(
         clipped=done.clipped,
         render_spec={**asdict(spec), "fingerprint": spec.fingerprint()},
         excerpts=len(inputs),
+        strength=strength,
+        preset=None if preset is None else Path(preset),
+        location=location(fx),
     )
     _write_json(result)
+    if write_preset is not None:  # last: what is written already stays, should the plugin refuse
+        write_preset(setting)
     return result
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dafxhost.errors import DafxhostError
-from dafxhost_cli import learning, listing, measuring, pretraining, rendering
+from dafxhost_cli import applying, learning, listing, measuring, pretraining, rendering
 from dafxhost_cli.console import note, result
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ app.command()(listing.effects)
 app.command()(rendering.render)
 app.command()(learning.train)
 app.command()(rendering.transfer)
+app.command()(applying.apply)
+app.command()(applying.preset)
 app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
 

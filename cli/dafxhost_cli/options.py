@@ -28,3 +28,7 @@ WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", help="Worker processes; as many as there are CPU cores if not given.", min=1),
 ]
+StrengthOption = Annotated[
+    float,
+    typer.Option("--strength", help="From 0, the effect's neutral setting, to 1, the match.", metavar="0..1"),
+]

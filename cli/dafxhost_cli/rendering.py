@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dafxhost_cli.console import note, result, result_json, table
-from dafxhost_cli.options import EFFECT_HELP, Json, ProviderOption
+from dafxhost_cli.options import EFFECT_HELP, Json, ProviderOption, StrengthOption
 
 if TYPE_CHECKING:
     from dafxhost.style_transfer import TransferResult
@@ -82,19 +82,34 @@ def transfer(
     level: Annotated[
         str, typer.Option("--level", help="Level of the output: match-input, match-reference or plugin.")
     ] = "match-input",
+    strength: StrengthOption = 1.0,
+    preset: Annotated[
+        Path | None,
+        typer.Option("--preset", help="Also write a preset for a DAW: .vstpreset, .lv2, .fxp or .fxb."),
+    ] = None,
     provider: ProviderOption = None,
     as_json: Json = False,
 ) -> None:
     """Make one recording sound like another.
 
-    Uses a run that `dafxhost train` made. Writes the audio, and the setting as JSON beside it.
+    Uses a run that `dafxhost train` made. Writes the audio, and the setting as JSON beside it, which
+    `dafxhost apply` uses on other recordings and `dafxhost preset` makes a preset of.
     """
     from dafxhost.style_transfer import transfer as run_transfer
 
     if output is None:
         output = source.with_name(f"{source.stem}-transferred.wav")
     done = run_transfer(
-        source, reference, output=output, run=run, effect=effect, level=level, provider=provider, say=note
+        source,
+        reference,
+        output=output,
+        run=run,
+        effect=effect,
+        level=level,
+        provider=provider,
+        strength=strength,
+        preset=preset,
+        say=note,
     )
     if as_json:
         result_json(done.to_dict())
@@ -114,6 +129,8 @@ def _show_transfer(done: TransferResult) -> None:
     result(f"level: {done.level_text}")
     result(f"audio: {done.output}")
     result(f"setting: {done.json_path}")
+    if done.preset is not None:
+        result(f"preset: {done.preset}")
 
 
 def _assignments(pairs: list[str]) -> dict[str, str]:

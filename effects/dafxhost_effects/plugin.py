@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dafxhost.registry import EffectSpec, hookimpl
 from dafxhost_effects import mda, pedalboard_effects, zam
@@ -26,3 +26,17 @@ def dafxhost_effect_at(location: str, provider: str | None) -> Effect | None:
     from dafxhost_effects import files
 
     return files.from_location(location, provider) if files.is_location(location) else None
+
+
+@hookimpl
+def dafxhost_presets(effect: Effect) -> dict[str, Any] | None:
+    from dafxhost_effects import presets
+
+    return presets.writers(effect) or None
+
+
+@hookimpl
+def dafxhost_neutral(effect: Effect) -> dict[str, Any] | None:
+    from dafxhost_effects import neutral
+
+    return neutral.values(effect)

@@ -23,7 +23,7 @@ dawdreamer: Any = _library  # its own type information lacks its classes
 LONGEST_STREAM = 600  # seconds
 
 
-class _Graph:
+class Graph:
     """One engine with a player and the plugin, freshly loaded."""
 
     def __init__(self, target: str, spec: RenderSpec) -> None:
@@ -83,10 +83,10 @@ class DawDreamerProcessor(Processor):
         first.render(np.zeros((first.inputs, spec.block_size), dtype=np.float32))
         self.latency = int(first.plugin.get_latency_samples())
 
-    def _load(self) -> _Graph:
-        return _Graph(self._o["target"], self._spec)
+    def _load(self) -> Graph:
+        return Graph(self._o["target"], self._spec)
 
-    def _find(self, graph: _Graph) -> list[int]:
+    def _find(self, graph: Graph) -> list[int]:
         if not self._o.get("names"):
             return list(self._o["parameters"])
         there = [d["name"] for d in graph.plugin.get_parameters_description()]
