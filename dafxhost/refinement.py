@@ -7,7 +7,7 @@ reports) and, with a trained run, what its encoder hears.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from dafxhost.errors import AudioFileError
 from dafxhost.search import Progress, SearchResult, search
 from dafxhost.style_distance import LogMel, logmel_distance
 
+if TYPE_CHECKING:
+    from dafxhost.training.runs import Run
+
+EXCERPTS = 3
+"""Most excerpts of each recording on which settings are tried."""
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
@@ -77,14 +82,30 @@ class StyleScore:
         return mel
 
 
-def refine(
-    score: StyleScore,
-    parameters: Sequence[Any],
+def refine_setting(
+    run: Run,
+    executor: Any,
+    inputs: Sequence[np.ndarray],
+    references: Sequence[np.ndarray],
     start: np.ndarray,
-    *,
     budget: int,
-    seed: int = 0,
     progress: Progress | None = None,
+    seed: int = 0,
 ) -> SearchResult:
-    """Search around `start` `[P]` within `budget` settings; never worse than it by the score."""
-    return search(parameters, score, start, budget=budget, seed=seed, progress=progress)
+    """Search around `start` `[P]` for a setting by which the input sounds nearer to the reference.
+
+    Args:
+        run: its encoder is one of the two judges.
+        executor: of the run's effect.
+        inputs, references: excerpts `[1, T]` at the run's rate and level; up to three of each are used,
+            spread over those given.
+        budget: settings to try. progress, seed: as of `dafxhost.search.search`.
+    """
+    score = StyleScore(executor, np.stack(_few(inputs)), _few(references), run.sample_rate, run.standardised)
+    return search(run.parameters, score, start, budget=budget, seed=seed, progress=progress)
+
+
+def _few(excerpts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    different = list({id(e): e for e in excerpts}.values())  # the shorter list was repeated
+    chosen = np.unique(np.linspace(0, len(different) - 1, EXCERPTS).round().astype(int))
+    return [different[i] for i in chosen]

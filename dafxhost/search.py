@@ -45,6 +45,12 @@ class SearchResult:
     history: list[tuple[int, float]] = field(default_factory=list)
     interrupted: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able summary; null for scores that are not finite."""
+        before, after = (s if math.isfinite(s) else None for s in (self.start_score, self.score))
+        tried = {"settings_tried": self.renders, "score_before": before, "score_after": after}
+        return {**tried, "interrupted": self.interrupted}
+
 
 def search(
     parameters: Sequence[Parameter],

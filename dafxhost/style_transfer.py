@@ -49,6 +49,8 @@ class TransferResult:
         setting: `[P]` on 0..1. native: the same by name, in native units; table: as text for people.
         effect, provider, identity: what rendered it; run: the run folder. location: where that effect is, for
             one that has no name in the registry.
+        refined: what the search did, if one was asked for: settings tried, score before and after, whether it
+            was interrupted; see `dafxhost.refinement.StyleScore`.
         strength: 1 for the match itself; see `dafxhost.settings.at_strength`. preset: its file, if one was
             asked for.
         output, json_path: the audio, and this result beside it.
@@ -81,6 +83,7 @@ class TransferResult:
     clipped: int
     render_spec: dict[str, Any]
     excerpts: int
+    refined: dict[str, Any] | None = None
     strength: float = 1.0
     preset: Path | None = None
     location: str = ""
@@ -111,8 +114,10 @@ def transfer(
     runs_dir: Path_ = "runs",
     level: str = "match-input",
     provider: str | None = None,
+    refine: int = 0,
     strength: float = 1.0,
     preset: Path_ | None = None,
+    progress: Callable[[int, float], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TransferResult:
     """Render `input` so that it sounds like `reference`.
@@ -128,18 +133,24 @@ def transfer(
         runs_dir: where to look for runs.
         level: "match-input", "match-reference" (RMS), or "plugin"; see `LEVELS`.
         provider: render by this provider instead of the best one here.
+        refine: settings to try around the controller's answer, each on up to three excerpts; the one that
+            sounds nearest to the reference is taken, or the answer itself. Ctrl-C ends the search and keeps
+            the best so far. See `dafxhost.refinement`.
         strength: 0 for the effect's neutral setting to 1 for the match, see `dafxhost.settings.at_strength`.
         preset: also write the setting as a preset that a DAW loads, see `dafxhost.presets`.
+        progress: called with (settings tried, lowest score so far) while refining.
         say: called with a line of text before the work begins.
 
     Raises:
         AudioFileError: a recording that is missing, empty, corrupt, silent, too short or holds NaN.
-        UsageError: more than two channels, an unknown level, a strength off 0..1, the output is one of the
-            recordings, or no preset of that kind is written of this effect.
+        UsageError: more than two channels, an unknown level, a strength off 0..1, a negative `refine`, the
+            output is one of the recordings, or no preset of that kind is written of this effect.
         OutputError: the result cannot be written (seen before the work starts where possible).
         RunError: no run, or it belongs to another effect. PluginError, RenderError: the effect failed.
     """
     check_strength(strength)
+    if refine < 0:
+        raise UsageError(f"refine is {refine}; it is the number of settings to try, 0 for none")
     if level not in LEVELS:
         raise UsageError(f"unknown level {level!r}; known levels: {', '.join(LEVELS)}.")
     source = Path(input)
@@ -149,6 +160,7 @@ def transfer(
     ours, theirs = _Recording(info), _Recording(reference_info)
 
     from dafxhost.execution.executor import Executor
+    from dafxhost.refinement import refine_setting
     from dafxhost.registry import effect as find_effect
 
     chosen = _find_run(run, effect, runs_dir)
@@ -158,11 +170,16 @@ def transfer(
     if say is not None:
         say(f"run {chosen.path}, effect {fx.name} by {fx.provider.name}")
     inputs, references = _pairs(chosen, ours, theirs)
-    setting = at_strength(fx, chosen.predict_pairs(inputs, references), strength)
+    match = chosen.predict_pairs(inputs, references)
     gain = PEAK / ours.loudness.peak
     after = LogMel(info.sample_rate)
     wanted = {"match-input": ours.loudness, "match-reference": theirs.loudness, "plugin": None}[level]
-    with Executor(fx, workers=1) as executor:
+    with Executor(fx, workers=None if refine else 1) as executor:
+        found = None
+        if refine:
+            found = refine_setting(chosen, executor, inputs, references, match, refine, progress)
+            match = found.setting
+        setting = at_strength(fx, match, strength)
         done = render_file(
             source, target, executor, setting, input_gain=gain, loudness=wanted, watchers=(after.add,)
         )
@@ -188,6 +205,7 @@ def transfer(
         clipped=done.clipped,
         render_spec={**asdict(spec), "fingerprint": spec.fingerprint()},
         excerpts=len(inputs),
+        refined=None if found is None else found.to_dict(),
         strength=strength,
         preset=None if preset is None else Path(preset),
         location=location(fx),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -82,6 +82,12 @@ def transfer(
     level: Annotated[
         str, typer.Option("--level", help="Level of the output: match-input, match-reference or plugin.")
     ] = "match-input",
+    refine: Annotated[
+        int,
+        typer.Option(
+            "--refine", help="Try so many settings around the controller's and take the nearest.", min=0
+        ),
+    ] = 0,
     strength: StrengthOption = 1.0,
     preset: Annotated[
         Path | None,
@@ -99,18 +105,25 @@ def transfer(
 
     if output is None:
         output = source.with_name(f"{source.stem}-transferred.wav")
-    done = run_transfer(
-        source,
-        reference,
-        output=output,
-        run=run,
-        effect=effect,
-        level=level,
-        provider=provider,
-        strength=strength,
-        preset=preset,
-        say=note,
-    )
+    from dafxhost_cli.progress import Display
+
+    with Display() as display:
+        done = run_transfer(
+            source,
+            reference,
+            output=output,
+            run=run,
+            effect=effect,
+            level=level,
+            provider=provider,
+            refine=refine,
+            strength=strength,
+            preset=preset,
+            progress=lambda tried, score: display.show(
+                "refining", tried / max(refine, 1), f"{tried}/{refine} settings, score {score:.3f}"
+            ),
+            say=display.line,
+        )
     if as_json:
         result_json(done.to_dict())
     else:
@@ -126,11 +139,25 @@ def _show_transfer(done: TransferResult) -> None:
         f"distance to the reference (log-mel statistics): {done.distance_before:.2f} dB before, "
         f"{done.distance_after:.2f} dB after"
     )
+    if done.refined is not None:
+        result(_refined(done.refined))
     result(f"level: {done.level_text}")
     result(f"audio: {done.output}")
     result(f"setting: {done.json_path}")
     if done.preset is not None:
         result(f"preset: {done.preset}")
+
+
+def _refined(found: dict[str, Any]) -> str:
+    before, after = (
+        "no score" if value is None else f"{value:.3f}"
+        for value in (found["score_before"], found["score_after"])
+    )
+    ended = ", ended by Ctrl-C" if found["interrupted"] else ""
+    return (
+        f"refined: {found['settings_tried']} settings tried{ended}, score {before} before, {after} after "
+        "(1: as far as the input alone)"
+    )
 
 
 def _assignments(pairs: list[str]) -> dict[str, str]:

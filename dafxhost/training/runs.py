@@ -267,6 +267,15 @@ class Run:
         a, b = (torch.from_numpy(np.asarray(x, np.float32)) for x in (inputs, references))
         return self.controller.setting(a, b, self.sample_rate).double().numpy()
 
+    @torch.no_grad()
+    def standardised(self, clips: np.ndarray) -> np.ndarray:
+        """Embeddings `[N, D]` (float64) of clips `[N, C, T]` at the run's rate, each entry less its mean over
+        the training data and over its standard deviation there.
+        """
+        c = self.controller
+        heard = c.embed(torch.from_numpy(np.ascontiguousarray(clips, np.float32)), self.sample_rate)
+        return ((heard - c.mean) / c.scale).double().numpy()
+
     def _embed(self, clip: np.ndarray) -> torch.Tensor:
         return self.controller.embed(torch.from_numpy(np.asarray(clip, np.float32))[None], self.sample_rate)
 
