@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dafxhost.errors import DafxhostError
-from dafxhost_cli import learning, listing, measuring, pretraining, rendering
+from dafxhost_cli import creating, learning, listing, measuring, pretraining, rendering
 from dafxhost_cli.console import note, result
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command()(learning.train)
 app.command()(rendering.transfer)
 app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
+app.add_typer(creating.new)
 
 
 def _version(wanted: bool) -> None:
