@@ -118,9 +118,8 @@ def failing() -> Iterator[None]:
     except RenderError as error:
         first = error.failures[0]
         setting = ", ".join(f"{v:.4g}" for v in first.setting)
-        raise Failed(
-            f"{len(error.failures)} renders failed, the first with setting ({setting}): {first.reason}"
-        ) from None
+        several = f"{len(error.failures)} renders failed, the first" if len(error.failures) > 1 else "failed"
+        raise Failed(f"{several} with setting ({setting}): {first.reason}") from None
 
 
 def signal(channels: int, samples: int, rate: int) -> np.ndarray:
