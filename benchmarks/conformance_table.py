@@ -80,9 +80,7 @@ def main() -> int:
         if options.json:
             save(options.json, reports)
     good = sum(r.conformant for r in reports)
-    print(
-        f"\n{good} of {len(reports)} effects pass all checks that apply to them ({len(check_names())} at most)."
-    )
+    print(f"\n{good} of {len(reports)} effects pass all that apply to them of {len(check_names())} checks.")
     for line in absent:
         print(f"left out: {line}", file=sys.stderr)
     return 0 if good == len(reports) else 1
