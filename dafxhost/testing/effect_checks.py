@@ -294,9 +294,15 @@ def live_parameters(session: EffectSession) -> str:
     if not effect.parameters:
         raise Skipped("there are no parameters")
     unheard = list(range(len(effect.parameters)))
-    audio = session.clip(2, max(1.0, session.seconds))
-    # Many parameters matter only where others let them (a mix at 0, a filter that is off).
-    for around in (session.default, *session.settings(3)):
+    # Many parameters matter only where others let them (a mix at 0, a filter that is off), or only later (a
+    # delay); what was not heard is tried again, longer and among other settings.
+    short, long = (session.clip(2, max(seconds, session.seconds)) for seconds in (1.0, 4.0))
+    others = session.settings(8)
+    for audio, around in [
+        (short, session.default),
+        *((short, o) for o in others[:3]),
+        *((long, o) for o in others),
+    ]:
         moved = {i: _positions(effect.parameters[i]) for i in unheard}
         rows = [_with(around, i, u) for i in unheard for u in moved[i]]
         out = iter(session.render(audio, np.stack(rows)))
