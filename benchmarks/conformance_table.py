@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def short(text: str) -> str:
     """Fit for a table's cell."""
     text = text.replace("|", "/").replace("; name a setting that passes it on as neutral=", "")
     text = text.replace("; name a setting without delay as neutral=", "")
+    text = re.sub(r" with setting \([^)]*\)", "", text)  # whole reports have it
     return text if len(text) <= 160 else text[:157] + "..."
 
 
