@@ -18,11 +18,13 @@ import numpy as np
 from dafxhost.errors import ShapeError, UsageError
 from dafxhost.parameters import Parameter
 
-SIGMA = 0.12
+SIGMA = 0.1
 """First step size on 0..1: some times the error that a trained controller makes."""
 KEPT = 0.6
 """First probability of the choice that the search starts with; the others share the rest."""
 SMALLEST_POPULATION = 8
+STALE = 30
+"""Generations without anything better after which the search ends."""
 Score = Callable[[np.ndarray], np.ndarray]
 Progress = Callable[[int, float], None]
 
@@ -89,19 +91,20 @@ def search(
     space = _Space(parameters, start)
     first = float(np.asarray(score(start[None]), dtype=np.float64)[0])
     best, lowest, renders = start, first if math.isfinite(first) else math.inf, 1
-    history, interrupted = [(renders, lowest)], False
+    history, interrupted, stale = [(renders, lowest)], False, 0
     optimizer = space.optimizer(sigma, population, seed) if space.searchable else None
     try:
-        while optimizer is not None and renders < budget and not optimizer.should_stop():
+        # Not `optimizer.should_stop()`: of mixed spaces it is true at the start.
+        while optimizer is not None and renders < budget and stale < STALE:
             asked = [optimizer.ask() for _ in range(optimizer.population_size)]
             settings = np.stack([space.setting(solution) for solution in asked])
             within = settings[: budget - renders]
             scores = np.asarray(score(within), dtype=np.float64)
             scores = np.where(np.isfinite(scores), scores, np.inf)
             renders += len(within)
-            lead = int(scores.argmin())
+            lead, stale = int(scores.argmin()), stale + 1
             if scores[lead] < lowest:
-                best, lowest = within[lead], float(scores[lead])
+                best, lowest, stale = within[lead], float(scores[lead]), 0
             history.append((renders, lowest))
             if progress is not None:
                 progress(renders, lowest)
@@ -142,6 +145,8 @@ class _Space:
             population_size=population,
             mean=self.start[ordered] if ordered else None,
             sigma=sigma if ordered else None,
+            # By default it is made of the distance of the mean to the bounds, which may be nothing.
+            cov=np.eye(len(ordered)) if ordered else None,
             cat_param=self._chances(levels) if levels else None,
             seed=seed,
         )

@@ -10,19 +10,25 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "dafxhost-example-effect"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+KINDS = {"effect": "example-tremolo", "encoder": "example-band-levels", "estimator": "example-regression"}
 
 
-def _run(code_or_args: list[str], site: Path) -> subprocess.CompletedProcess[str]:
+def _run(
+    code_or_args: list[str], site: Path, python: str | Path = sys.executable, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     # Packages installed with --target are found through PYTHONPATH, as a user's own folder would be.
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.run(
-        [sys.executable, *code_or_args], capture_output=True, text=True, env=environment, timeout=120
+        [str(python), *code_or_args], capture_output=True, text=True, env=environment, timeout=120, cwd=cwd
     )
 
 
@@ -36,25 +42,55 @@ def _listing(site: Path) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example built as a wheel and installed into a folder of its own."""
-    work = tmp_path_factory.mktemp("example")
-    source, site = work / "source", work / "site"
-    shutil.copytree(EXAMPLE, source)
-    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(work), str(source)]
+def _build(source: Path, work: Path) -> Path:
+    """A package's wheel; its source stays as it is."""
+    copy = work / source.name
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(work), str(copy)]
     subprocess.run(build, check=True, capture_output=True, text=True)
-    [wheel] = work.glob("*.whl")
-    _install(wheel, site)
+    [wheel] = work.glob(f"{source.name.replace('-', '_')}-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The examples built as wheels."""
+    work = tmp_path_factory.mktemp("wheels")
+    return {kind: _build(EXAMPLES / f"dafxhost-example-{kind}", work) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def site(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example effect installed into a folder of its own."""
+    site = tmp_path_factory.mktemp("example") / "site"
+    _install(wheels["effect"], "--target", str(site))
     return site
 
 
-def _install(wheel: Path, site: Path) -> None:
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a new environment that sees this one's packages, and has none of its own."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    [own] = (folder / "lib").glob("python*/site-packages")
+    here = sysconfig.get_path("purelib")
+    # As a .pth line, so that the .pth files of editable installations there are read, too.
+    (own / "this_environment.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    return python
+
+
+def _install(wheel: Path, *where: str) -> None:
+    """`where` is `--target FOLDER` or `--python INTERPRETER`."""
     uv = shutil.which("uv")
     # An environment made by uv holds no pip, one made by venv no uv.
-    installer = [uv, "pip", "install", "--offline"] if uv else [sys.executable, "-m", "pip", "install"]
-    command = [*installer, "--quiet", "--no-deps", "--target", str(site), str(wheel)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    if uv:
+        command = [uv, "pip", "install", "--offline", *where]
+    elif where[0] == "--python":
+        command = [sys.executable, "-m", "pip", *where, "install"]
+    else:
+        command = [sys.executable, "-m", "pip", "install", *where]
+    done = subprocess.run([*command, "--quiet", "--no-deps", str(wheel)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -128,6 +164,27 @@ def test_an_unknown_provider_of_it_says_what_there_is(site: Path) -> None:
     done = _dafxhost(site, "effects", "example-tremolo", "--provider", "vst3")
     assert done.returncode == 2
     assert "example" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_all_three_are_listed_and_pass_their_own_tests(
+    wheels: dict[str, Path], clean: Path, tmp_path: Path
+) -> None:
+    """Installed into a clean environment; the tests run where nothing of the sources is in reach."""
+    for wheel in wheels.values():
+        _install(wheel, "--python", str(clean))
+    done = _run(["-m", "dafxhost_cli.main", "plugins", "--json"], tmp_path, clean)
+    assert done.returncode == 0, done.stderr
+    listing = json.loads(done.stdout)
+    rows = {(r["kind"], r["name"]): r["distribution"] for r in listing["plugins"]}
+    for kind, name in KINDS.items():
+        assert rows[kind, name] == f"dafxhost-example-{kind}"
+        test = f"test_dafxhost_example_{kind}.py"
+        shutil.copy(EXAMPLES / f"dafxhost-example-{kind}" / test, tmp_path)
+    assert not listing["broken"]
+    done = _run(["-m", "pytest", "-q", "-p", "no:cacheprovider", "."], tmp_path, clean, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # 14 checks of an effect, 8 of an encoder, 7 of an estimator, and a test of each package's own.
+    assert "32 passed" in done.stdout and "skipped" not in done.stdout
 
 
 HOOK = "from dafxhost.registry import hookimpl\n@hookimpl\ndef dafxhost_effects():\n    return "

@@ -1,4 +1,4 @@
-"""Refining a transfer by search: nearer to the reference, never worse by the score, and told in the result."""
+"""Refining a transfer by search: nearer to the reference, never worse by the score, said in the result."""
 
 from __future__ import annotations
 
