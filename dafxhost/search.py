@@ -18,8 +18,8 @@ import numpy as np
 from dafxhost.errors import ShapeError, UsageError
 from dafxhost.parameters import Parameter
 
-SIGMA = 0.1
-"""First step size on 0..1: some times the error that a trained controller makes."""
+SIGMA = 0.06
+"""First step size on 0..1: about the error that a trained controller makes."""
 KEPT = 0.6
 """First probability of the choice that the search starts with; the others share the rest."""
 SMALLEST_POPULATION = 8

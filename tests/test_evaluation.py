@@ -86,6 +86,15 @@ def test_effect_never_applied_is_no_division_by_zero(run: Path, heard: FolderSou
     assert np.isfinite([r.ratio for r in nothing.rows]).all()
 
 
+def test_a_search_is_measured_beside_the_controller(run: Path, heard: FolderSource) -> None:
+    done = evaluate(run, heard, 6, seed=3, workers=2, refine=30)
+    refined, alone = done.row("controller and 30 renders"), done.row("30 renders alone")
+    assert refined.mean < done.row("random setting").mean
+    assert refined.mean < alone.mean  # a search of so few renders lives of where it begins
+    with pytest.raises(UsageError, match="refine is -1"):
+        evaluate(run, heard, 1, refine=-1)
+
+
 def test_refusals(run: Path, heard: FolderSource, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         evaluate(run, heard, 0)

@@ -31,6 +31,9 @@ def evaluate(
     provider: ProviderOption = None,
     workers: WorkersOption = None,
     executor: ExecutorOption = None,
+    refine: Annotated[
+        int, typer.Option("--refine", help="Also measure a search of so many renders an example.", min=0)
+    ] = 0,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write a report in Markdown too.")
     ] = None,
@@ -54,7 +57,7 @@ def evaluate(
     with Display() as display:
         done = run_evaluation(
             loaded, source, examples, seed, provider=provider, workers=workers,
-            executor=executor or "processes", progress=_Progress(display),
+            executor=executor or "processes", refine=refine, progress=_Progress(display),
         )  # fmt: skip
     if output is not None:
         _write(output, done.to_markdown())

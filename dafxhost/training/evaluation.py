@@ -26,6 +26,7 @@ from dafxhost.errors import RunError, UsageError
 from dafxhost.execution.backends import open_executor
 from dafxhost.execution.front import BaseExecutor
 from dafxhost.losses import MultiResolutionSTFT
+from dafxhost.refinement import refine_setting
 from dafxhost.registry import effect as find_effect
 from dafxhost.training import runs
 from dafxhost.training.config import TrainConfig
@@ -49,7 +50,8 @@ class Row:
     """One way of choosing settings.
 
     Attributes:
-        name: "controller", "supervised only", "random setting", "constant setting", "input left alone".
+        name: "controller", "supervised only", "controller and N renders", "N renders alone", "random
+            setting", "constant setting", "input left alone".
         mean, median: of MR-STFT. low, high: bootstrap 95 % interval of the mean.
         ratio, ratio_low, ratio_high: of its mean to that of the input left alone, with the interval, in which
             both means are of the same resampled examples.
@@ -132,6 +134,7 @@ def evaluate(
     workers: int | None = None,
     executor: str = "processes",
     apply_probability: float = 0.9,
+    refine: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a run on recordings that it was not trained on.
@@ -143,6 +146,9 @@ def evaluate(
         workers: worker processes. executor: where they run, "processes" or "ray".
         apply_probability: how often an example has the effect at all. 0.9 is Grant's; where it has not, the
             target is the dry input, and the input left alone is perfect.
+        refine: settings to try around the controller's answer, as `transfer` does: measured as a way of its
+            own, and so is the same search begun at the effect's defaults, without the controller. Neither
+            sees the target.
         progress: called with (examples done, n).
 
     Raises:
@@ -150,6 +156,8 @@ def evaluate(
     """
     if n < 1:
         raise UsageError(f"{n} examples cannot be measured; at least 1 is needed")
+    if refine < 0:
+        raise UsageError(f"refine is {refine}; it is the number of settings to try, 0 for none")
     run = run if isinstance(run, Run) else load_run(run)
     effect = find_effect(run.effect_name, provider)
     run.check_effect(effect)
@@ -166,7 +174,7 @@ def evaluate(
         # Examples are judged side by side, so that torch's own threads would only be in the way.
         torch.set_num_threads(1 if min(opened.workers, cores) > 1 else threads_before)
         try:
-            bench = _Bench(run, opened, threads)
+            bench = _Bench(run, opened, threads, refine)
             constant = bench.best_constant(seed)
             examples = Examples(
                 source, opened, sample_rate=run.sample_rate, samples=run.samples,
@@ -177,7 +185,8 @@ def evaluate(
             ]
         finally:
             torch.set_num_threads(threads_before)
-    return _summary(run, effect, source, seed, list(ways), constant, measured)
+    names = [*ways, *bench.searches]
+    return _summary(run, effect, source, seed, names, constant, measured)
 
 
 @dataclass
@@ -188,8 +197,11 @@ class _Measured:
 
 
 class _Bench:
-    def __init__(self, run: Run, executor: BaseExecutor, threads: ThreadPoolExecutor) -> None:
-        self.run, self.executor, self.threads = run, executor, threads
+    def __init__(
+        self, run: Run, executor: BaseExecutor, threads: ThreadPoolExecutor, refine: int = 0
+    ) -> None:
+        self.run, self.executor, self.threads, self.refine = run, executor, threads, refine
+        self.searches = [f"controller and {refine} renders", f"{refine} renders alone"] if refine else []
         self.distance = MultiResolutionSTFT()
         self.done = 0
 
@@ -222,6 +234,9 @@ class _Bench:
         """Scores of a piece: every way, a random and the constant setting, the input left alone."""
         rng = np.random.default_rng([made.seed, 12, made.first])
         columns = [self._predict(run, made) for run in ways.values()]
+        if self.refine:
+            default = np.repeat(self.executor.effect.default_setting()[None], len(made), axis=0)
+            columns += [self._search(made, columns[0]), self._search(made, default)]
         columns += [rng.random((len(made), len(constant))), np.repeat(constant[None], len(made), axis=0)]
         scores = self._scores(made, np.stack(columns, axis=1), untouched=True)
         self.done += len(made)
@@ -236,6 +251,15 @@ class _Bench:
             lambda i: run.predict_batch(made.dry[i : i + 1], made.reference[i : i + 1]), range(len(made))
         )
         return np.concatenate(list(rows))
+
+    def _search(self, made: ExampleBatch, starts: np.ndarray) -> np.ndarray:
+        """The settings that a search from `starts` `[B, P]` finds; it knows inputs and references only."""
+
+        def one(i: int) -> np.ndarray:
+            pair = [made.dry[i]], [made.reference[i]]
+            return refine_setting(self.run, self.executor, *pair, starts[i], self.refine, seed=i).setting
+
+        return np.stack(list(self.threads.map(one, range(len(made)))))
 
     def _scores(self, made: ExampleBatch, settings: np.ndarray, *, untouched: bool = False) -> np.ndarray:
         return score_columns(
