@@ -125,7 +125,12 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
                 "latency": latency,
                 "problem": problem,
                 "parameters": [
-                    {**p.to_dict(), "label": p.label, "display": p.display} for p in fx.parameters
+                    {
+                        **p.to_dict(),
+                        "label": p.label,
+                        "display": p.reading.to_dict() if p.reading else None,
+                    }
+                    for p in fx.parameters
                 ],
             }
         )
@@ -140,9 +145,7 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
             span, values = "", "listed below" if p.choices else "off, on"
         else:
             span = f"{p.minimum:g} to {p.maximum:g}"
-            values = (
-                f"shown as {p.display[0]:g} to {p.display[1]:g} {p.display[2]}".rstrip() if p.display else ""
-            )
+            values = f"shown as {p.reading.range_text()}" if p.reading else ""
         rows.append([p.name, p.kind, span, p.unit, p.text(p.default), values])
     result("")
     result(table(("parameter", "kind", "range", "unit", "default", "values"), rows))

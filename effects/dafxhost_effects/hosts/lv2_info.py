@@ -236,7 +236,7 @@ class _Reader:
         return _UNIT_TEXT.get(str(unit).rsplit("#", 1)[-1], "")
 
 
-def parameter(control: Mapping[str, Any], display: tuple[float, float, str] | None = None) -> Parameter:
+def parameter(control: Mapping[str, Any], display: Any = None) -> Parameter:
     """A description's control -> Parameter, named by its LV2 symbol in lower case."""
     name, label = control["symbol"].lower(), control["label"]
     low, high, default = control["minimum"], control["maximum"], control["default"]
@@ -287,7 +287,7 @@ def effect(
     description: Mapping[str, Any],
     *,
     summary: str = "",
-    displays: Mapping[str, tuple[float, float, str]] | None = None,
+    displays: Mapping[str, Any] | None = None,
 ) -> Effect:
     """A description -> an Effect served by LV2.
 
@@ -310,9 +310,7 @@ def effect(
     )
 
 
-def parameters(
-    controls: Iterable[Mapping[str, Any]], displays: Mapping[str, tuple[float, float, str]]
-) -> tuple[Parameter, ...]:
+def parameters(controls: Iterable[Mapping[str, Any]], displays: Mapping[str, Any]) -> tuple[Parameter, ...]:
     return tuple(parameter(c, displays.get(c["symbol"].lower())) for c in controls)
 
 
