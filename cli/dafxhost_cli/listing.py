@@ -5,12 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from dafxhost_cli import scanning
 from dafxhost_cli.console import note, result, result_json, table
 from dafxhost_cli.options import Json, ProviderOption
 
 if TYPE_CHECKING:
     from dafxhost.effects import Effect
+
+
+class _EffectsGroup(TyperGroup):
+    """`effects [NAME]` is short for `effects show [NAME]`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+effects_app = typer.Typer(
+    cls=_EffectsGroup,
+    help="List the effects, show one (effects NAME), or find plugins (effects scan).",
+    rich_markup_mode=None,
+)
 
 
 def plugins(as_json: Json = False) -> None:
@@ -61,6 +79,7 @@ def _plugin_row(entry: Any) -> dict[str, str]:
     return row
 
 
+@effects_app.command("show")
 def effects(
     name: Annotated[str | None, typer.Argument(help="Show this effect's parameters.")] = None,
     provider: ProviderOption = None,
@@ -167,3 +186,6 @@ def _latency(fx: Effect) -> tuple[int | None, str]:
             return int(stream.latency), ""
     except DafxhostError as error:
         return None, str(error)
+
+
+effects_app.command("scan")(scanning.scan)

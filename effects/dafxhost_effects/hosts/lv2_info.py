@@ -297,9 +297,10 @@ def effect(
     """
     if not description["audio_out"]:
         raise EffectUnavailableError(f"the LV2 plugin {description['uri']} has no audio output")
-    provider = Provider(
-        "lv2", PROCESSOR, options(description), file_identity(Path(description["binary"])), 1e-5
-    )
+    # Ports are float32: 5843.7412 of 8000 ms reads back as 5843.7412109375.
+    largest = max((max(abs(c["minimum"]), abs(c["maximum"])) for c in description["controls"]), default=0)
+    identity, tolerance = file_identity(Path(description["binary"])), max(1e-5, 1e-7 * largest)
+    provider = Provider("lv2", PROCESSOR, options(description), identity, tolerance)
     return Effect(
         name,
         parameters(description["controls"], displays or {}),
