@@ -158,7 +158,9 @@ def _look_at(
     candidate: Candidate, verify: bool, fresh: bool, timeout: float, dead_seconds: float
 ) -> Iterator[Found]:
     if candidate.reason:
-        yield Found(candidate.format, candidate.location, status="broken", reason=candidate.reason)
+        yield Found(
+            candidate.format, candidate.location, status="broken", reason=" ".join(candidate.reason.split())
+        )
         return
     name = _memory_name(candidate, verify)
     known = None if fresh or name is None else recall("scan", name)
@@ -206,7 +208,7 @@ def _short(error: Exception, path: Path) -> str:
 
 
 def _fill(found: Found, effect: Effect) -> None:
-    found.name = effect.summary or effect.name
+    found.name = effect.name if found.format == "LV2" else effect.summary or effect.name
     found.provider, found.identity = effect.provider.name, effect.provider.identity
     found.inputs, found.outputs = effect.inputs, effect.outputs
     for p in effect.parameters:
