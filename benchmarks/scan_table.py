@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("packages", nargs="*", default=PACKAGES)
     parser.add_argument("--write", action="store_true", help="put the table into docs/plugins.md")
     parser.add_argument("--seconds", type=float, default=3.0, help="for dead parameters of each plugin")
+    parser.add_argument("--timeout", type=float, default=180.0, help="for each plugin, as for the command")
     arguments = parser.parse_args()
     everything: dict[tuple[str, str], list[Found]] = collections.defaultdict(list)
     missing = []
@@ -96,7 +97,8 @@ def main() -> None:
         if not paths:
             missing.append(package)
             continue
-        for one in scan(paths, verify=True, dead_seconds=arguments.seconds):
+        how = {"timeout": arguments.timeout, "dead_seconds": arguments.seconds}
+        for one in scan(paths, verify=True, **how):
             sys.stderr.write(f"{package}: {one.status}: {one.location} {one.reason}\n")
             everything[package, one.format].append(one)
     text = page(everything, missing)

@@ -14,7 +14,9 @@ import dafxhost
 import lab_lv2
 import lab_pair_build
 import lab_plugin_build
+from dafxhost.effects import Effect, Provider
 from dafxhost.errors import DafxhostError, EffectUnavailableError, PluginError, UnknownNameError
+from dafxhost.parameters import Parameter
 from dafxhost_cli.main import app
 from dafxhost_effects import files, mda
 from dafxhost_effects import scan as scanning
@@ -270,6 +272,22 @@ def test_the_command(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = CliRunner().invoke(app, ["effects", "scan", "/nowhere/at/all"])
     assert run.exit_code != 0
     assert CliRunner().invoke(app, ["effects", "--json"]).exit_code == 0
+
+
+def test_parameters_that_only_some_providers_have_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(name: str, provider: str | None = None) -> Effect:
+        names = {None: "ab", "lv2": "ab", "vst3": "bc"}
+        if provider not in names:
+            raise UnknownNameError("provider of fake", str(provider), ["lv2", "vst3"])
+        parameters = tuple(Parameter(n) for n in names[provider])
+        return Effect(name, parameters, Provider(provider or "lv2", "nowhere:Nothing"))
+
+    monkeypatch.setattr("dafxhost.registry.effect", fake)
+    run = CliRunner().invoke(app, ["effects", "fake"])
+    assert "provider vst3 lacks a\n" in run.stdout and "provider vst3 also has c\n" in run.stdout
+    assert "provider lv2 lacks" not in run.stdout
+    rows = json.loads(CliRunner().invoke(app, ["effects", "fake", "--json"]).stdout)
+    assert rows["differences"] == {"vst3": {"missing": ["a"], "more": ["c"]}}
 
 
 def test_what_debian_has() -> None:

@@ -143,6 +143,7 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
                 "outputs": fx.outputs,
                 "latency": latency,
                 "problem": problem,
+                "differences": _differences(fx, name),
                 "parameters": [
                     {
                         **p.to_dict(),
@@ -172,8 +173,40 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
         if p.choices:
             result(f"\n{p.name}:")
             result("\n".join(f"  {i}  {choice}" for i, choice in enumerate(p.choices)))
+    for other, names in _differences(fx, name).items():
+        if names["missing"]:
+            result(f"provider {other} lacks {', '.join(names['missing'])}")
+        if names["more"]:
+            result(f"provider {other} also has {', '.join(names['more'])}")
     if problem:
         note(f"{name}: {problem}")
+
+
+def _differences(fx: Effect, name: str) -> dict[str, dict[str, list[str]]]:
+    """Other providers that serve the effect here with other parameters -> which they lack or have more."""
+    from dafxhost.errors import DafxhostError, UnknownNameError
+    from dafxhost.registry import effect
+
+    try:
+        effect(name, "?")  # none has that name: the error says which there are
+        return {}
+    except UnknownNameError as error:
+        known = error.known
+    except DafxhostError:
+        return {}
+    found = {}
+    ours = fx.parameter_names
+    for other in known:
+        try:
+            theirs = ours if other == fx.provider.name else effect(name, other).parameter_names
+        except DafxhostError:
+            continue  # not installed
+        if set(theirs) != set(ours):
+            found[other] = {
+                "missing": [n for n in ours if n not in theirs],
+                "more": [n for n in theirs if n not in ours],
+            }
+    return found
 
 
 def _latency(fx: Effect) -> tuple[int | None, str]:
