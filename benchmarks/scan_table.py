@@ -50,7 +50,10 @@ def row(package: str, kind: str, found: list[Found]) -> str:
     renders = passes + stages["renders"]
     loads = renders + stages["loads"]
     dead = sum(len(one.checks.get("dead", ())) for one in found)
-    numbers = (len(found), stages["instrument"], loads, renders, passes, dead)
+    tried = sum(
+        sum(one.parameters.values()) - len(one.checks["untried"]) for one in found if "untried" in one.checks
+    )
+    numbers = (len(found), stages["instrument"], loads, renders, passes, f"{dead} of {tried}")
     return "| " + " | ".join([package, kind, *map(str, numbers)]) + " |"
 
 
@@ -72,7 +75,7 @@ def reasons(everything: dict[tuple[str, str], list[Found]]) -> Iterator[str]:
 
 
 def page(everything: dict[tuple[str, str], list[Found]], missing: list[str]) -> str:
-    head = "| package | format | plugins | instruments | load | render | pass | dead parameters |\n"
+    head = "| package | format | plugins | instruments | load | render | pass | dead of tried parameters |\n"
     lines = [row(package, kind, found) for (package, kind), found in everything.items()]
     text = head + "|---|---|--:|--:|--:|--:|--:|--:|\n" + "\n".join(lines) + "\n"
     whys = list(reasons(everything))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,6 +274,32 @@ def test_the_command(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = CliRunner().invoke(app, ["effects", "scan", "/nowhere/at/all"])
     assert run.exit_code != 0
     assert CliRunner().invoke(app, ["effects", "--json"]).exit_code == 0
+
+
+def test_kinds_are_guessed_from_texts() -> None:
+    """VST2 tells no kinds: words that each hold one stretch of the range are a list; numbers are not."""
+
+    def row(name: str, text: Callable[[float], str], default: float) -> dict[str, Any]:
+        def facts(count: int) -> list[list[Any]]:
+            return [[i / (count - 1), text(i / (count - 1))] for i in range(count)]
+
+        plain = {"index": 0, "name": name, "unit": "", "default": default, "steps": 2**31 - 1}
+        return {**plain, "texts": facts(11), "fine": facts(257)}
+
+    words = ["Room", "Hall", "Plate"]
+    kinds = plugin_info.parameters(
+        [
+            row("Space", lambda r: words[min(int(3 * r), 2)], 0.5),
+            row("Switch", lambda r: "on" if r > 0.5 else "off", 1.0),
+            row("Limit", lambda r: "off" if r > 0.9 else f"{-20 * r:.0f}", 0.2),
+            row("Again", lambda r: "low" if 0.3 < r < 0.6 else "high", 0.2),
+        ]
+    )
+    assert [p.kind for p in kinds] == ["choice", "toggle", "continuous", "continuous"]
+    space, switch = kinds[:2]
+    assert space.choices == ("Room", "Hall", "Plate") and space.default == 1
+    assert space.port.values == (0.0, pytest.approx(0.5, abs=0.01), 1.0)
+    assert switch.default == 1 and switch.to_plugin(np.array([0.2, 0.8])).tolist() == [0, 1]
 
 
 def test_parameters_that_only_some_providers_have_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
