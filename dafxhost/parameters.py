@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dafxhost.errors import ParameterError
+from dafxhost.readings import Reading
 
 Kind = Literal["continuous", "integer", "choice", "toggle"]
 Scale = Literal["linear", "log"]
@@ -32,7 +33,8 @@ class Port:
     Attributes:
         index: the port or parameter index in the plugin.
         low, high: plugin value at the native minimum and maximum (continuous, integer, toggle).
-        values: plugin value of each choice; empty for other kinds.
+        values: plugin value of each choice, or of each value of an integer; may be empty for an integer, and
+            is for other kinds.
         space: "native" if the plugin value is affine in the native value, "unit" if it is affine in the
             setting (VST3's normalised values, whatever the native scale).
     """
@@ -59,8 +61,9 @@ class Parameter:
         choices: labels of a choice, in order.
         port: how the provider hands it to the plugin.
         label: what the plugin itself calls it.
-        display: (at minimum, at maximum, unit), an affine reading of the native value as the plugin's own
-            panel shows it, e.g. (-20, 20, "dB") for a plugin whose port runs 0..1; None if there is none.
+        display: how the plugin's own panel shows the native value, where it does so in other numbers: a
+            `Reading`, or for an affine one (at minimum, at maximum, unit), e.g. (-20, 20, "dB") for a plugin
+            whose port runs 0..1. Only for continuous parameters.
     """
 
     name: str
@@ -73,7 +76,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     port: Port = field(default_factory=lambda: Port(0))
     label: str = ""
-    display: tuple[float, float, str] | None = None
+    display: Reading | tuple[float, float, str] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -105,6 +108,14 @@ class Parameter:
             )
         if self.scale == "log" and self.minimum <= 0:
             raise ParameterError(f"parameter {self.name!r}: a logarithmic scale needs a positive minimum")
+
+    @property
+    def reading(self) -> Reading | None:
+        """`display` as a `Reading`; None if there is none."""
+        if not isinstance(self.display, tuple) or self.maximum == self.minimum:
+            return self.display if isinstance(self.display, Reading) else None
+        low, high, unit = self.display
+        return Reading(unit, ((self.minimum, low), (self.maximum, high)))
 
     def _range(self) -> str:
         return f"{self.minimum}..{self.maximum}"
@@ -145,7 +156,8 @@ class Parameter:
     def to_plugin(self, setting: np.ndarray | float) -> np.ndarray:
         """Settings on 0..1 -> plugin values, any shape."""
         if self.port.values:
-            return np.asarray(self.port.values, dtype=np.float64)[self.to_native(setting).astype(np.intp)]
+            step = np.round(self.to_native(setting) - self.minimum).astype(np.intp)
+            return np.asarray(self.port.values, dtype=np.float64)[step]
         span = self.maximum - self.minimum
         if self.levels or self.port.space == "native":
             fraction = (self.to_native(setting) - self.minimum) / span if span else np.zeros_like(setting)
@@ -156,9 +168,10 @@ class Parameter:
     def parse(self, value: float | int | bool | str) -> float:
         """A value as a person gives it -> native value.
 
-        Accepts numbers in the native unit, with or without that unit behind them; a choice's label, its
-        index, or any unambiguous beginning of its label, in this order (labels may begin with digits); and
-        on/off/true/false for a toggle.
+        Accepts numbers in the native unit, with or without that unit behind them; numbers in the unit of
+        the display, with that unit, and the display's words ("-6 dB", "1.2 kHz", "off"); a choice's label,
+        its index, or any unambiguous beginning of its label, in this order (labels may begin with digits);
+        and on/off/true/false for a toggle.
 
         Raises:
             ParameterError: not a value of this parameter, with the range or the labels.
@@ -175,13 +188,21 @@ class Parameter:
         try:
             number = float(text)
         except ValueError:
-            raise ParameterError(
-                f"{self.name}={text}: not a value of this parameter; {self.range_text()}"
-            ) from None
+            number = self._displayed(text)
         if not self.minimum <= number <= self.maximum:  # also refuses NaN
             raise ParameterError(f"{self.name}={text}: out of range; {self.range_text()}")
         if self.levels and number != round(number):
             raise ParameterError(f"{self.name}={text}: takes whole numbers only; {self.range_text()}")
+        return number
+
+    def _displayed(self, text: str) -> float:
+        """The native value of what the plugin's panel would show as `text`."""
+        try:
+            number = self.reading.native(text) if self.reading else None
+        except ValueError as error:
+            raise ParameterError(f"{self.name}={text}: {error}; {self.range_text()}") from None
+        if number is None:
+            raise ParameterError(f"{self.name}={text}: not a value of this parameter; {self.range_text()}")
         return number
 
     def _choice_index(self, text: str) -> int | None:
@@ -199,13 +220,14 @@ class Parameter:
         return None
 
     def range_text(self) -> str:
-        """The range in words: "0 to 1, default 0.5"."""
+        """The range in words: "0 to 1, default 0.5, shown as -20 to 20 dB"."""
         if self.kind == "choice":
             return "one of " + ", ".join(f"{i} ({c})" for i, c in enumerate(self.choices))
         if self.kind == "toggle":
             return "on or off"
         unit = f" {self.unit}" if self.unit else ""
-        return f"{self.minimum:g} to {self.maximum:g}{unit}, default {self.default:g}"
+        shown = f", shown as {self.reading.range_text()}" if self.reading else ""
+        return f"{self.minimum:g} to {self.maximum:g}{unit}, default {self.default:g}{shown}"
 
     def text(self, native: float) -> str:
         """A native value as the user reads it: "0.7 (+8 dB)", "Small radio speaker", "on"."""
@@ -214,11 +236,7 @@ class Parameter:
         if self.kind == "toggle":
             return "on" if native else "off"
         plain = _number(native, 4) + (f" {self.unit}" if self.unit else "")
-        if self.display is None or self.maximum == self.minimum:
-            return plain
-        low, high, unit = self.display
-        shown = low + (native - self.minimum) / (self.maximum - self.minimum) * (high - low)
-        return f"{plain} ({_number(shown, 3)} {unit})".replace(" )", ")")
+        return f"{plain} ({self.reading.text(native)})" if self.reading else plain
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able summary, without the port: what a run stores and compares."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from dafxhost.effects import Effect, Provider
 from dafxhost.errors import ParameterError, ShapeError, UnknownNameError
 from dafxhost.parameters import Parameter, Port, plugin_values
+from dafxhost.readings import Reading
 
 units = st.floats(0, 1)
 
@@ -147,6 +151,65 @@ def test_what_people_read() -> None:
     assert drive.text(0.7) == "0.7 (40 %)"
     cutoff = Parameter("f", minimum=20, maximum=20000, default=100, unit="Hz", scale="log")
     assert cutoff.text(12345.6) == "12346 Hz" and cutoff.text(0.00123) == "0.00123 Hz"
+
+
+HERTZ = Reading("Hz", tuple((k / 256, 20 * 1000 ** (k / 256)) for k in range(257)))
+OFF = Reading("dB", ((0.0, -20.0), (1.0, 20.0)), ((0.9, 1.0, "off"),))
+FOLDED = Reading("Hz", ((0.0, 100.0), (0.5, 1000.0), (1.0, 100.0)))
+
+
+def test_what_a_panel_shows_can_be_typed() -> None:
+    cutoff = Parameter("f", default=0.5, display=HERTZ)
+    assert cutoff.text(0.5) == "0.5 (632 Hz)" and cutoff.text(0.6) == "0.6 (1.26 kHz)"
+    assert cutoff.parse("632 Hz") == pytest.approx(0.5, abs=1e-3)
+    assert cutoff.parse("1.26 kHz") == cutoff.parse("1260hz") == pytest.approx(0.6, abs=1e-3)
+    assert cutoff.parse("20 kHz") == 1 and cutoff.parse("0.5") == 0.5
+    assert cutoff.range_text() == "0 to 1, default 0.5, shown as 20 Hz to 20 kHz"
+    for bad in ("5 Hz", "30 kHz", "3 dB", "3 ms", "Hz", "kHz"):
+        with pytest.raises(ParameterError, match="shown as 20 Hz to 20 kHz"):
+            cutoff.parse(bad)
+    gain = Parameter("gain", default=0.5, display=(-20, 20, "dB"))
+    assert gain.parse("12 dB") == pytest.approx(0.8) and gain.parse("-20db") == 0
+
+
+def test_words_of_a_panel() -> None:
+    limit = Parameter("limit", default=0.5, display=OFF)
+    assert limit.text(0.95) == "0.95 (off)" and limit.text(0.5) == "0.5 (0 dB)"
+    assert limit.parse("off") == limit.parse("OFF") == 1
+    assert limit.parse("10 dB") == pytest.approx(0.75)
+    with pytest.raises(ParameterError, match="out of range"):
+        limit.parse("18 dB")  # lies where the panel says off
+
+
+def test_what_several_values_show_is_refused_with_their_places() -> None:
+    rate = Parameter("rate", default=0.5, display=FOLDED)
+    assert rate.parse("1 kHz") == 0.5
+    with pytest.raises(ParameterError, match=r"shown at 0.25 and 0.75 alike"):
+        rate.parse("550 Hz")
+    level = Reading("dB", ((0.0, -10.0), (0.4, 0.0), (0.6, 0.0), (1.0, 10.0)))
+    assert Parameter("l", default=0, display=level).parse("0 dB") == pytest.approx(0.5)
+
+
+@given(st.floats(0, 1))
+def test_a_reading_follows_its_law_and_back(native: float) -> None:
+    assert HERTZ.shown(native) == pytest.approx(20 * 1000**native, rel=2e-4)
+    back = HERTZ.native(HERTZ.text(native))
+    assert back is not None and HERTZ.shown(back) == pytest.approx(HERTZ.shown(native), rel=6e-3)
+
+
+def test_readings_are_plain_data() -> None:
+    assert pickle.loads(pickle.dumps(OFF)) == OFF and hash(OFF) == hash(pickle.loads(pickle.dumps(OFF)))
+    assert json.loads(json.dumps(OFF.to_dict())) == {
+        "unit": "dB",
+        "minimum": -20.0,
+        "maximum": 20.0,
+        "words": [[0.9, 1.0, "off"]],
+    }
+
+
+def test_an_integer_may_have_a_plugin_value_for_each() -> None:
+    bits = Parameter("bits", "integer", 4, 6, 5, port=Port(0, values=(0.0, 0.3, 1.0)))
+    assert bits.to_plugin(bits.to_setting(np.arange(4, 7))).tolist() == [0.0, 0.3, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from dafxhost_cli import scanning
 from dafxhost_cli.console import note, result, result_json, table
 from dafxhost_cli.options import Json, ProviderOption
 
 if TYPE_CHECKING:
     from dafxhost.effects import Effect
+
+
+class _EffectsGroup(TyperGroup):
+    """`effects [NAME]` is short for `effects show [NAME]`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+effects_app = typer.Typer(
+    cls=_EffectsGroup,
+    help="List the effects, show one (effects NAME), or find plugins (effects scan).",
+    rich_markup_mode=None,
+)
 
 
 def plugins(as_json: Json = False) -> None:
@@ -61,6 +79,7 @@ def _plugin_row(entry: Any) -> dict[str, str]:
     return row
 
 
+@effects_app.command("show")
 def effects(
     name: Annotated[str | None, typer.Argument(help="Show the parameters of this effect or chain.")] = None,
     provider: ProviderOption = None,
@@ -124,8 +143,14 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
                 "outputs": fx.outputs,
                 "latency": latency,
                 "problem": problem,
+                "differences": _differences(fx, name),
                 "parameters": [
-                    {**p.to_dict(), "label": p.label, "display": p.display} for p in fx.parameters
+                    {
+                        **p.to_dict(),
+                        "label": p.label,
+                        "display": p.reading.to_dict() if p.reading else None,
+                    }
+                    for p in fx.parameters
                 ],
             }
         )
@@ -140,9 +165,7 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
             span, values = "", "listed below" if p.choices else "off, on"
         else:
             span = f"{p.minimum:g} to {p.maximum:g}"
-            values = (
-                f"shown as {p.display[0]:g} to {p.display[1]:g} {p.display[2]}".rstrip() if p.display else ""
-            )
+            values = f"shown as {p.reading.range_text()}" if p.reading else ""
         rows.append([p.name, p.kind, span, p.unit, p.text(p.default), values])
     result("")
     result(table(("parameter", "kind", "range", "unit", "default", "values"), rows))
@@ -150,8 +173,40 @@ def _show_effect(name: str, provider: str | None, as_json: bool) -> None:
         if p.choices:
             result(f"\n{p.name}:")
             result("\n".join(f"  {i}  {choice}" for i, choice in enumerate(p.choices)))
+    for other, names in _differences(fx, name).items():
+        if names["missing"]:
+            result(f"provider {other} lacks {', '.join(names['missing'])}")
+        if names["more"]:
+            result(f"provider {other} also has {', '.join(names['more'])}")
     if problem:
         note(f"{name}: {problem}")
+
+
+def _differences(fx: Effect, name: str) -> dict[str, dict[str, list[str]]]:
+    """Other providers that serve the effect here with other parameters -> which they lack or have more."""
+    from dafxhost.errors import DafxhostError, UnknownNameError
+    from dafxhost.registry import effect
+
+    try:
+        effect(name, "?")  # none has that name: the error says which there are
+        return {}
+    except UnknownNameError as error:
+        known = error.known
+    except DafxhostError:
+        return {}
+    found = {}
+    ours = fx.parameter_names
+    for other in known:
+        try:
+            theirs = ours if other == fx.provider.name else effect(name, other).parameter_names
+        except DafxhostError:
+            continue  # not installed
+        if set(theirs) != set(ours):
+            found[other] = {
+                "missing": [n for n in ours if n not in theirs],
+                "more": [n for n in theirs if n not in ours],
+            }
+    return found
 
 
 def _latency(fx: Effect) -> tuple[int | None, str]:
@@ -164,3 +219,6 @@ def _latency(fx: Effect) -> tuple[int | None, str]:
             return int(stream.latency), ""
     except DafxhostError as error:
         return None, str(error)
+
+
+effects_app.command("scan")(scanning.scan)

@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(listing.plugins)
-app.command()(listing.effects)
+app.add_typer(listing.effects_app, name="effects")
 app.command()(rendering.render)
 app.command()(learning.train)
 app.command()(rendering.transfer)

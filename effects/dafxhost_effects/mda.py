@@ -2,7 +2,8 @@
 
 `mda.json` holds what the Turtle files of the LV2 port (mda-lv2 1.2.10) say, so that naming an mda effect
 needs neither its files nor an RDF parser; a test compares the two. All ports run 0..1: the units in those
-files belong to the values that a panel would display, and are left out.
+files belong to the values that a panel would display, and are left out. `mda_displays` has those, and the
+steps of ports that the files tell wrongly or not at all.
 """
 
 from __future__ import annotations
@@ -18,20 +19,11 @@ from typing import Any
 from dafxhost import __version__
 from dafxhost.effects import Effect, Provider
 from dafxhost.errors import EffectUnavailableError, PluginError, UnknownNameError
+from dafxhost.parameters import Parameter
 from dafxhost_effects.factories import Factories
 from dafxhost_effects.hosts import lv2_info, plugin_info
 from dafxhost_effects.hosts.store import file_identity, vst3_binary
 
-DISPLAYS: dict[str, dict[str, tuple[float, float, str]]] = {
-    # What the plugin's own panel shows (getParameterDisplay of Paul Kellett's mdaCombo).
-    "mda-combo": {
-        "drive": (-100.0, 100.0, "%"),
-        "bias": (-100.0, 100.0, "%"),
-        "output": (-20.0, 20.0, "dB"),
-        "hpf_freq": (0.0, 100.0, "%"),
-        "hpf_reso": (0.0, 100.0, "%"),
-    }
-}
 VST3_BUNDLE = "mda-vst3.vst3"
 BUILTIN = {
     "mda-ambience": "dafxhost_effects.builtin.ambience:AmbienceProcessor",
@@ -95,23 +87,27 @@ def bundle(name: str) -> Path | None:
     return None
 
 
+def parameters(name: str) -> tuple[Parameter, ...]:
+    """What an mda effect's parameters are, whichever provider serves it."""
+    from dafxhost_effects.mda_displays import displays, stepped  # computes tables: not for who only lists
+
+    return stepped(name, lv2_info.parameters(description(name, Path())["controls"], displays(name)))
+
+
 def _lv2(name: str) -> Effect | None:
     found = bundle(name)
     if found is None:
         return None
-    return lv2_info.effect(
-        name, description(name, found), summary=summary(name), displays=DISPLAYS.get(name, {})
-    )
+    effect = lv2_info.effect(name, description(name, found), summary=summary(name))
+    return replace(effect, parameters=parameters(name))
 
 
 def _builtin(name: str) -> Effect | None:
     if name not in BUILTIN:
         return None
-    facts = description(name, Path())
     # dafxhost's own code: its version says which.
     provider = Provider("builtin", BUILTIN[name], {}, f"dafxhost {__version__}")
-    parameters = lv2_info.parameters(facts["controls"], DISPLAYS.get(name, {}))
-    return Effect(name, parameters, provider, summary(name), 2, 2)
+    return Effect(name, parameters(name), provider, summary(name), 2, 2)
 
 
 def _vst3(name: str) -> Effect | None:
@@ -123,12 +119,11 @@ def _vst3(name: str) -> Effect | None:
     label = f"mda {table()[name]['stem']}"
     d = plugin_info.describe("vst3", path, label)
     rows = plugin_info.usable(d["parameters"])
-    controls = description(name, Path())["controls"]
-    if len(rows) != len(controls):
-        raise PluginError(f"{label!r} of {path} has {len(rows)} parameters, not {len(controls)}")
-    parameters = tuple(
-        replace(p, port=replace(p.port, index=row["index"]))
-        for p, row in zip(lv2_info.parameters(controls, DISPLAYS.get(name, {})), rows, strict=True)
+    ours = parameters(name)
+    if len(rows) != len(ours):
+        raise PluginError(f"{label!r} of {path} has {len(rows)} parameters, not {len(ours)}")
+    mapped = tuple(
+        replace(p, port=replace(p.port, index=row["index"])) for p, row in zip(ours, rows, strict=True)
     )
     options = {
         "path": str(path),
@@ -139,7 +134,7 @@ def _vst3(name: str) -> Effect | None:
     identity = file_identity(vst3_binary(path) or path)
     resets = plugin_info.CHEAPER_RESETS[plugin_info.VST3]
     provider = Provider("vst3", plugin_info.VST3, options, identity, cheaper_resets=resets)
-    return Effect(name, parameters, provider, summary(name), d["inputs"], d["outputs"])
+    return Effect(name, mapped, provider, summary(name), d["inputs"], d["outputs"])
 
 
 def _dawdreamer(name: str) -> Effect | None:

@@ -24,10 +24,10 @@ EXACT: dict[str, dict[str, Any]] = {
     "mda-deess": {"thresh": 1, "hf_drive": 0.5},  # of the two channels' mean
     "mda-delay": {"fx_mix": 0, "output": 0.5},
     "mda-detune": {"mix": 0, "output": 0.5},
-    "mda-dither": {"word_len": 1, "dither": 0, "dc_trim": 0.5, "zoom": 0},
+    "mda-dither": {"word_len": 8, "dither": 0, "dc_trim": 0.5, "zoom": 0},
     "mda-dubdelay": {"fx_mix": 0, "output": 0.5},
     "mda-dynamics": {"mix": 0, "output": 0, "limiter": 1, "gate_thr": 0},
-    "mda-image": {"mode": 3, "s_width": 0.75, "s_pan": 0.5, "m_level": 0.75, "m_pan": 0.5, "output": 0.5},
+    "mda-image": {"mode": 2, "s_width": 0.75, "s_pan": 0.5, "m_level": 0.75, "m_pan": 0.5, "output": 0.5},
     "mda-limiter": {"thresh": 1, "output": 0.5},
     "mda-overdrive": {"drive": 0, "muffle": 0, "output": 0.5},
     "mda-repsycho": _MIX,

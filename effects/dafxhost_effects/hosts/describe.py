@@ -17,6 +17,7 @@ from dafxhost.errors import PluginError
 
 SAMPLES = 11  # raw values at which a continuous parameter's text is read
 MOST_STEPS = 128  # a parameter of more steps than that counts as continuous
+FINE_SAMPLES = 257  # where the texts look like those of a list
 
 
 def _raws(steps: int) -> list[float]:
@@ -25,16 +26,30 @@ def _raws(steps: int) -> list[float]:
 
 
 def _row(index: int, facts: dict[str, Any], text: Callable[[float], str]) -> dict[str, Any]:
-    return {"index": index, **facts, "texts": [[raw, text(raw)] for raw in _raws(facts["steps"])]}
+    texts = [[raw, text(raw)] for raw in _raws(facts["steps"])]
+    row = {"index": index, **facts, "texts": texts}
+    words = {t.strip() for _, t in texts if not any(c.isdigit() for c in t)}
+    if facts["steps"] > MOST_STEPS and len(words) > 1:
+        # VST2 knows no lists; its texts give them away.
+        row["fine"] = [[i / (FINE_SAMPLES - 1), text(i / (FINE_SAMPLES - 1))] for i in range(FINE_SAMPLES)]
+    return row
 
 
 def by_pedalboard(path: str, plugin_name: str | None) -> dict[str, Any]:
-    """Description of a VST3 plugin: name, instrument, channels, latency (samples at 44.1 kHz), parameters."""
+    """Description of a VST3 plugin: name, instrument, channels, latency (samples at 44.1 kHz), parameters;
+    or {"several": names} of a file that holds more than one, where none is named."""
     import numpy as np
+    from pedalboard import VST3Plugin
 
     from dafxhost_effects.hosts.vst3 import load
 
-    plugin = load(path, plugin_name)
+    try:
+        plugin = load(path, plugin_name)
+    except PluginError:
+        names = [] if plugin_name else _names(VST3Plugin, path)
+        if len(names) > 1:
+            return {"several": names}
+        raise
     rows = []
     for index, p in enumerate(plugin._parameters):
         facts = {
@@ -61,6 +76,14 @@ def by_pedalboard(path: str, plugin_name: str | None) -> dict[str, Any]:
         "latency": int(plugin.reported_latency_samples),
         "parameters": rows,
     }
+
+
+def _names(vst3_plugin: Any, path: str) -> list[str]:
+    """The plugins in a file; none if it cannot be loaded."""
+    try:
+        return list(vst3_plugin.get_plugin_names_for_file(path))
+    except (ImportError, RuntimeError, ValueError, OSError):
+        return []
 
 
 def by_dawdreamer(target: str, plugin_name: str | None) -> dict[str, Any]:
@@ -90,7 +113,7 @@ def by_dawdreamer(target: str, plugin_name: str | None) -> dict[str, Any]:
         rows.append(_row(index, facts, text))
         plugin.set_parameter(index, default)
     return {
-        "name": plugin.get_name(),
+        "name": Path(target).stem if target.endswith((".so", ".vst3")) else target,
         "instrument": int(plugin.get_num_input_channels()) == 0,
         "inputs": int(plugin.get_num_input_channels()),
         "outputs": int(plugin.get_num_output_channels()),

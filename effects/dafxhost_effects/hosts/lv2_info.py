@@ -236,7 +236,7 @@ class _Reader:
         return _UNIT_TEXT.get(str(unit).rsplit("#", 1)[-1], "")
 
 
-def parameter(control: Mapping[str, Any], display: tuple[float, float, str] | None = None) -> Parameter:
+def parameter(control: Mapping[str, Any], display: Any = None) -> Parameter:
     """A description's control -> Parameter, named by its LV2 symbol in lower case."""
     name, label = control["symbol"].lower(), control["label"]
     low, high, default = control["minimum"], control["maximum"], control["default"]
@@ -287,7 +287,7 @@ def effect(
     description: Mapping[str, Any],
     *,
     summary: str = "",
-    displays: Mapping[str, tuple[float, float, str]] | None = None,
+    displays: Mapping[str, Any] | None = None,
 ) -> Effect:
     """A description -> an Effect served by LV2.
 
@@ -297,9 +297,10 @@ def effect(
     """
     if not description["audio_out"]:
         raise EffectUnavailableError(f"the LV2 plugin {description['uri']} has no audio output")
-    provider = Provider(
-        "lv2", PROCESSOR, options(description), file_identity(Path(description["binary"])), 1e-5
-    )
+    # Ports are float32: 5843.7412 of 8000 ms reads back as 5843.7412109375.
+    largest = max((max(abs(c["minimum"]), abs(c["maximum"])) for c in description["controls"]), default=0)
+    identity, tolerance = file_identity(Path(description["binary"])), max(1e-5, 1e-7 * largest)
+    provider = Provider("lv2", PROCESSOR, options(description), identity, tolerance)
     return Effect(
         name,
         parameters(description["controls"], displays or {}),
@@ -310,9 +311,7 @@ def effect(
     )
 
 
-def parameters(
-    controls: Iterable[Mapping[str, Any]], displays: Mapping[str, tuple[float, float, str]]
-) -> tuple[Parameter, ...]:
+def parameters(controls: Iterable[Mapping[str, Any]], displays: Mapping[str, Any]) -> tuple[Parameter, ...]:
     return tuple(parameter(c, displays.get(c["symbol"].lower())) for c in controls)
 
 

@@ -26,7 +26,22 @@ _NOT_FOR_USERS = re.compile(
     r"(current )?program|bypass|buffer size|sample rate|latency|gain reduction( \d+)?|midi cc .*",
     re.IGNORECASE,
 )
+MOST_WORDS = 64  # values of a parameter whose texts are words
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d]*?)\s*")
+
+
+class SeveralPluginsError(PluginError):
+    """The file holds several plugins (`names`), and none was named."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.names = list(names)
+        super().__init__(
+            f"{path} holds several plugins ({', '.join(names)}); name one, as in {path}#{self.names[0]}"
+        )
+
+
+class InstrumentError(PluginError):
+    """The plugin takes no audio, and its host renders only what does."""
 
 
 def folders() -> list[Path]:
@@ -50,6 +65,7 @@ def describe(host: str, path: Path, plugin_name: str = "", timeout: float = TIME
 
     Raises:
         EffectUnavailableError: no such file.
+        SeveralPluginsError: it holds several, and none was named.
         PluginError: it cannot be loaded (with the loader's reason), crashed or hung.
     """
     binary = vst3_binary(path)
@@ -58,9 +74,12 @@ def describe(host: str, path: Path, plugin_name: str = "", timeout: float = TIME
     if binary is None:
         raise PluginError(f"{path} holds no shared library for this machine")
     suffix = re.sub(r"\W", "", plugin_name)
-    return cached(
+    description = cached(
         f"{host}{suffix}", key(binary), lambda: _in_a_process(host, str(path), plugin_name, timeout)
     )
+    if "several" in description:
+        raise SeveralPluginsError(path, description["several"])
+    return description
 
 
 def _in_a_process(host: str, target: str, plugin_name: str, timeout: float) -> dict[str, Any]:
@@ -98,8 +117,31 @@ def parameters(rows: Iterable[Mapping[str, Any]]) -> tuple[Parameter, ...]:
         unique, number = name, 2
         while unique in taken:
             unique, number = f"{name}_{number}", number + 1
+        row = _as_list(row)
         made.append(_discrete(unique, row) if _is_discrete(row) else _continuous(unique, row))
     return tuple(made)
+
+
+def _as_list(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A parameter whose texts are words, each over one stretch of 0..1, -> the same with a value for each;
+    others as they are."""
+    runs: list[tuple[str, list[float]]] = []
+    for raw, text in row.get("fine", ()):
+        if not runs or runs[-1][0] != text.strip():
+            runs.append((text.strip(), []))
+        runs[-1][1].append(raw)
+    words = [text for text, _ in runs]
+    widest = max((len(raws) for _, raws in runs), default=0)
+    if not 2 <= len(runs) <= MOST_WORDS or len(set(words)) < len(words) or "" in words:
+        return row
+    # Numbers among the words are those of a continuous parameter with a word at an end, e.g. "off".
+    if widest < 2 or any(_read(text) for text in words):
+        return row
+    middles = [raws[len(raws) // 2] for _, raws in runs]
+    middles[0], middles[-1] = 0.0, 1.0
+    default = next((i for i, (_, raws) in enumerate(runs) if row["default"] <= raws[-1]), len(runs) - 1)
+    texts = [[raw, text] for raw, text in zip(middles, words, strict=True)]
+    return {**row, "steps": len(runs), "texts": texts, "default": middles[default]}
 
 
 def _is_discrete(row: Mapping[str, Any]) -> bool:
@@ -182,20 +224,41 @@ def _logarithmic(raws: Sequence[float], values: Sequence[float]) -> bool:
     return all(abs(v / (values[0] * ratio**r) - 1) <= 0.02 for r, v in zip(raws, values, strict=True))
 
 
-def effect(name: str, path: Path, provider: str, *, summary: str = "") -> Effect:
+def effect(
+    name: str,
+    path: Path,
+    provider: str,
+    *,
+    summary: str = "",
+    plugin_name: str = "",
+    timeout: float = TIMEOUT,
+) -> Effect:
     """A plugin file -> an Effect served by "vst3" (pedalboard; .vst3 only) or "dawdreamer".
 
+    Args:
+        plugin_name: which one of a file that holds several; only by "vst3".
+        timeout: seconds it may take to describe itself.
+
     Raises:
-        EffectUnavailableError: no such file. PluginError: it cannot be loaded.
+        EffectUnavailableError: no such file.
+        PluginError: it cannot be loaded; or (`SeveralPluginsError`) it holds several and none was named.
     """
+    if plugin_name and provider != "vst3":
+        raise PluginError(
+            f"{path}: of a file with several plugins, DawDreamer loads only the first; use vst3"
+        )
     is_vst3 = path.suffix == ".vst3"
-    d = describe("vst3" if is_vst3 else "dawdreamer", path)
+    d = describe("vst3" if is_vst3 else "dawdreamer", path, plugin_name, timeout)
     rows = usable(d["parameters"])
     indices = [r["index"] for r in rows]
     if provider == "vst3":
+        if d["instrument"]:
+            raise InstrumentError(f"{path} is an instrument: it takes no audio")
         if not d["outputs"]:
             raise PluginError(f"{path} takes neither one nor two channels, as pedalboard needs it to")
         options: dict[str, Any] = {"path": str(path), "parameters": indices, "channels": d["outputs"]}
+        if plugin_name:
+            options["plugin_name"] = plugin_name
         target = VST3
     else:
         options, target = {"target": str(path), "parameters": indices}, DAWDREAMER

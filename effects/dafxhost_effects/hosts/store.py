@@ -14,7 +14,7 @@ from typing import Any
 
 from dafxhost.errors import PluginError
 
-FORMAT = 1  # of the descriptions; raised when their shape changes, so that old ones are not read
+FORMAT = 2  # of the descriptions; raised when their shape changes, so that old ones are not read
 
 
 @cache
@@ -50,20 +50,32 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dafxhost"
 
 
-def cached(kind: str, name: str, make: Callable[[], Any]) -> Any:
-    """JSON made once and kept in the cache folder; a corrupt or unwritable cache only costs remaking it."""
-    path = cache_folder() / f"{kind}-{name}.json"
+def recall(kind: str, name: str) -> Any:
+    """JSON that was kept in the cache folder, or None."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads((cache_folder() / f"{kind}-{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        value = make()
+        return None
+
+
+def remember(kind: str, name: str, value: Any) -> None:
+    """Keep JSON in the cache folder, if it can be written."""
+    path = cache_folder() / f"{kind}-{name}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
             json.dump(value, file)
         os.replace(file.name, path)
     except OSError:
-        return value  # a read-only home is no reason to fail
+        return  # a read-only home is no reason to fail
+
+
+def cached(kind: str, name: str, make: Callable[[], Any]) -> Any:
+    """JSON made once and kept in the cache folder; a corrupt or unwritable cache only costs remaking it."""
+    value = recall(kind, name)
+    if value is None:
+        value = make()
+        remember(kind, name, value)
     return value
 
 
