@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from executor_backends import make_executor, needs_ray, ray_cluster  # noqa: F401  (fixtures)
@@ -15,6 +17,18 @@ def _one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
+SEEN = "test_a_node_killed_in_the_middle[raylet and workers]"
+SLOW = pytest.mark.skip(reason="for CI's time: DAFXHOST_TEST_ALL=1 runs it, too")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=needs_ray)
+    if os.environ.get("DAFXHOST_TEST_ALL"):
+        return
+    for item in items:
+        # Of what Ray does, CI sees the executor's interface and a node killed in the middle.
+        ray = needs_ray(item) and item.path.stem == "test_executor_faults"
+        ray |= item.path.stem == "test_executor_ray" and SEEN not in item.name
+        if ray or item.get_closest_marker("slow"):
+            item.add_marker(SLOW)

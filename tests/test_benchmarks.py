@@ -485,7 +485,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(check_regression, "calm", lambda: True)
     monkeypatch.setattr(check_regression, "confine", lambda: True)
     baseline = tmp_path / "baseline.json"
-    baseline.write_text(json.dumps({"ratios": RATIOS}))
+    baseline.write_text(json.dumps({"machine": measure.machine(), "ratios": RATIOS}))
 
     def run(*measured: dict[str, float], more: tuple[str, ...] = ()) -> int:
         each = iter(measured)
@@ -543,6 +543,14 @@ def test_a_check_that_cannot_be_made_says_so(
     assert "one core" in capsys.readouterr().out
 
 
+def test_another_processor_is_not_compared_with(check: Any, capsys: Any) -> None:
+    check.baseline.write_text(json.dumps({"machine": {"processor": "another"}, "ratios": RATIOS}))
+    slow = {"share of ideal": 0.1, "times pipes": 0.1}
+    assert check(slow, slow) == 0
+    assert "the baseline is of another" in capsys.readouterr().out
+    assert check(slow, slow, more=("--anyway",)) == 1
+
+
 def test_the_ratios_can_be_measured_and_are_those_of_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, case in {
         "LONG": (1.0, 2, 1, 0.05),
@@ -553,6 +561,7 @@ def test_the_ratios_can_be_measured_and_are_those_of_the_baseline(monkeypatch: p
     monkeypatch.setattr(check_regression, "TURNS", 1)
     monkeypatch.setattr(check_regression, "TURN_SECONDS", 0.01)
     found = check_regression.executor_ratios()
+    assert np.float32(1e-39) * np.float32(1.0) > 0, "denormals are flushed in this process from now on"
     assert all(value > 0 for value in found.values())
     if not check_regression.BASELINE.exists():
         pytest.skip("no baseline yet: python benchmarks/check_regression.py --write, on a calm machine")

@@ -107,7 +107,7 @@ def test_null(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EFFECTS)
-@pytest.mark.parametrize("rate", [8000, 48000, 192000])
+@pytest.mark.parametrize("rate", [8000, 48000, pytest.param(192000, marks=pytest.mark.slow)])
 def test_null_of_the_defaults_and_the_corners(name: str, rate: int) -> None:
     """A fresh instance's own values, for which the plugin may keep 44.1 kHz coefficients, all 0 and all 1."""
     need_plugin(name)

@@ -40,11 +40,6 @@ from lab_effects import lab_effect
 from ray_effects import ray_effect
 from test_executor import clips, draws, scaled
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("DAFXHOST_TEST_RAY"),
-    reason="several minutes, and one of them was not steady on a busy machine: DAFXHOST_TEST_RAY=1 runs them",
-)
-
 RATE = 24000
 TESTS = Path(__file__).parent
 
