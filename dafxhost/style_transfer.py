@@ -164,7 +164,7 @@ def transfer(
     from dafxhost.registry import effect as find_effect
 
     chosen = _find_run(run, effect, runs_dir)
-    fx = find_effect(chosen.effect_name, provider)
+    fx = find_effect(chosen.where, provider)
     chosen.check_effect(fx)
     write_preset = None if preset is None else preset_writer(fx, preset)
     if say is not None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
+from dafxhost.execution.instance import FloatingPoint
 from executor_backends import make_executor, needs_ray, ray_cluster  # noqa: F401  (fixtures)
 
 
@@ -15,6 +18,15 @@ def _one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _denormals_stay() -> Iterator[None]:
+    """What renders flushes denormals to zero; in this process that would falsify the tests that follow."""
+    yield
+    if np.float32(1e-39) * np.float32(1.0) == 0:
+        FloatingPoint().restore(False)
+        pytest.fail("this test left flush-to-zero set in the tests' own process")
 
 
 SEEN = "test_a_node_killed_in_the_middle[raylet and workers]"

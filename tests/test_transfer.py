@@ -18,7 +18,9 @@ from dafxhost.file_rendering import CEILING
 from dafxhost.style_transfer import TransferResult, transfer
 from dafxhost.training import runs
 from dafxhost.training.controller import Controller
+from dafxhost.training.runs import load_run
 from dafxhost_encoders.logmel import LogMelEncoder
+from hosting import need
 
 SAMPLES, RATE = 16384, 24000
 
@@ -171,6 +173,15 @@ def test_the_newest_run_is_used_and_effects_are_told_apart(
         transfer(source, reference, effect="mda-delay")
     with pytest.raises(RunError, match="no run folder"):
         transfer(source, reference, run=tmp_path / "nothing")
+
+
+def test_a_run_of_a_plugin_without_a_name_finds_it_again(reference: Path, tmp_path: Path) -> None:
+    where = "/usr/lib/vst3/ZamComp.vst3"
+    need(Path(where).exists(), "zam-plugins")
+    run = make_run(tmp_path, where, name="run")
+    source = music(tmp_path / "in.wav")
+    done = transfer(source, reference, run=run, output=tmp_path / "out.wav")
+    assert load_run(run).effect_name == done.effect == "zamcomp" and load_run(run).where == where
 
 
 def test_a_run_for_other_parameters_is_refused(reference: Path, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def evaluate(
     if refine < 0:
         raise UsageError(f"refine is {refine}; it is the number of settings to try, 0 for none")
     run = run if isinstance(run, Run) else load_run(run)
-    effect = find_effect(run.effect_name, provider)
+    effect = find_effect(run.where, provider)
     run.check_effect(effect)
     ways = {"controller": run}
     if run.checkpoint != "supervised" and (run.path / "supervised.json").is_file():

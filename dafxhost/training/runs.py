@@ -39,6 +39,7 @@ from dafxhost.encoders import Encoder
 from dafxhost.errors import OutputError, ParameterError, RunError, ShapeError, UnknownNameError, UsageError
 from dafxhost.parameters import Parameter
 from dafxhost.registry import encoder as make_encoder
+from dafxhost.settings import location
 from dafxhost.training.controller import Controller
 
 FORMAT = 1
@@ -120,6 +121,7 @@ def card_of(effect: Effect, controller: Controller, sample_rate: int, samples: i
     return {
         "format": FORMAT,
         "effect": effect.name,
+        "location": location(effect),
         "parameters": [p.to_dict() for p in effect.parameters],
         "provider": {"name": effect.provider.name, "identity": effect.provider.identity},
         "encoder": {"name": controller.encoder.name, "config": controller.encoder.config()},
@@ -206,6 +208,11 @@ class Run:
     @property
     def effect_name(self) -> str:
         return self.card["effect"]
+
+    @property
+    def where(self) -> str:
+        """What finds the effect again: its name, or the plugin file or URI of one without a name."""
+        return self.card.get("location") or self.effect_name
 
     @property
     def sample_rate(self) -> int:
