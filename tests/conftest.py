@@ -30,6 +30,7 @@ def _denormals_stay() -> Iterator[None]:
 
 
 SEEN = "test_a_node_killed_in_the_middle[raylet and workers]"
+ONE = "[ray-1-1-1-1]"
 SLOW = pytest.mark.skip(reason="for CI's time: DAFXHOST_TEST_ALL=1 runs it, too")
 
 
@@ -42,5 +43,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Of what Ray does, CI sees the executor's interface and a node killed in the middle.
         ray = needs_ray(item) and item.path.stem == "test_executor_faults"
         ray |= item.path.stem == "test_executor_ray" and SEEN not in item.name
+        # One of many shapes of batches is enough there.
+        ray |= (
+            needs_ray(item)
+            and item.name.startswith("test_every_render_in_its_place")
+            and ONE not in item.name
+        )
         if ray or item.get_closest_marker("slow"):
             item.add_marker(SLOW)
