@@ -51,7 +51,6 @@ class StyleScore:
         heard = np.stack(list(references))
         self._mel = self._statistics(heard)
         self._wanted = None if embed is None else embed(heard).mean(axis=0)
-        self._alone = np.ones(2)
         self._alone = np.maximum(self._distances(inputs), 1e-9)
 
     def __call__(self, settings: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import pytest
 
 import dafxhost
 from dafxhost.effects import Effect
+from dafxhost.errors import EffectUnavailableError
 
 RATE = 44100
 
@@ -25,6 +26,14 @@ def need(found: object, package: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(text)
         pytest.skip(text)
+
+
+def real_plugin(name: str) -> Effect:
+    """The mda effect by its LV2 plugin; skips, saying why, where that is not installed."""
+    try:
+        return dafxhost.effect(name, provider="lv2")
+    except EffectUnavailableError as error:
+        pytest.skip(f"the real plugin is not installed: {error}")
 
 
 def noise(channels: int, seconds: float = 0.5, seed: int = 0) -> np.ndarray:

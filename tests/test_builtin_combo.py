@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 import dafxhost
-from dafxhost.errors import EffectUnavailableError, ParameterError, PluginError
+from dafxhost.errors import ParameterError, PluginError
 from dafxhost.processor import RenderSpec
 from dafxhost_effects.builtin.base import FLUSH
 from dafxhost_effects.builtin.combo import ComboProcessor, resonator, speaker
 from dafxhost_effects.builtin.recursion import Recursion, run_with_flushes
+from hosting import real_plugin
+from null_benchmark import null_test
 
 DEFAULTS = (1.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.5)
 GOAL = -60.0  # dB
 
 
-def _benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "null.py"
-    spec = importlib.util.spec_from_file_location("null", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["null"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-null_test = _benchmark()
-
-
 @pytest.fixture(scope="module")
 def installed() -> None:
-    try:
-        dafxhost.effect("mda-combo", provider="lv2")
-    except EffectUnavailableError as error:
-        pytest.skip(f"the real plugin is not installed: {error}")
+    real_plugin("mda-combo")
 
 
 def render(values, audio: np.ndarray, rate: int = 44100, block: int = 512, chunks=None) -> np.ndarray:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 import dafxhost
-from dafxhost.errors import EffectUnavailableError, ParameterError, PluginError
+from dafxhost.errors import ParameterError, PluginError
 from dafxhost.processor import Processor, RenderSpec
 from dafxhost_effects.builtin.base import rounded_sums, varying_one_pole
 from dafxhost_effects.builtin.ringmod import TWO_PI, RingModProcessor
 from dafxhost_effects.mda import BUILTIN
+from hosting import real_plugin
+from null_benchmark import null_test
 
 GOALS: dict[str, float] = {  # dB, the worst null that is accepted; why, where it is not -60
     "mda-ambience": -60.0,
@@ -40,26 +40,6 @@ HIGHEST = {  # Hz, where the plugin is not fit for every rate
     # With hi_depth at 1 its horn's delay is longer than its buffer above 97280 Hz: NaN, infinities, anything.
     "mda-leslie": 96000,
 }
-
-
-def _benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "null.py"
-    spec = importlib.util.spec_from_file_location("null", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["null"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-null_test = _benchmark()
-
-
-def need_plugin(name: str) -> None:
-    try:
-        dafxhost.effect(name, provider="lv2")
-    except EffectUnavailableError as error:
-        pytest.skip(f"the real plugin is not installed: {error}")
 
 
 def make(name: str, rate: int, channels: int) -> Processor:
@@ -99,7 +79,7 @@ def render(name: str, seed: int, audio: np.ndarray, rate: int = 44100, chunks: l
 
 @pytest.mark.parametrize("name", EFFECTS)
 def test_null(name: str) -> None:
-    need_plugin(name)
+    real_plugin(name)
     nulls, _ = null_test.compare(name, 8, seconds=1.0, seed=3)
     worst = max(nulls, key=lambda n: n.depth)
     print(f"worst null depth: {worst}")
@@ -110,7 +90,7 @@ def test_null(name: str) -> None:
 @pytest.mark.parametrize("rate", [8000, 48000, pytest.param(192000, marks=pytest.mark.slow)])
 def test_null_of_the_defaults_and_the_corners(name: str, rate: int) -> None:
     """A fresh instance's own values, for which the plugin may keep 44.1 kHz coefficients, all 0 and all 1."""
-    need_plugin(name)
+    real_plugin(name)
     rate = min(rate, HIGHEST.get(name, rate))
     real, ours = dafxhost.effect(name, provider="lv2"), dafxhost.effect(name, provider="builtin")
     count = len(real.parameters)
@@ -126,7 +106,7 @@ def test_null_of_the_defaults_and_the_corners(name: str, rate: int) -> None:
 @pytest.mark.parametrize("name", EFFECTS)
 def test_null_with_one_channel_silent(name: str, silent: int) -> None:
     """What a plugin clears for both channels when one has nothing to say."""
-    need_plugin(name)
+    real_plugin(name)
     real, ours = dafxhost.effect(name, provider="lv2"), dafxhost.effect(name, provider="builtin")
     rows = np.random.default_rng(8).random((4, len(real.parameters)))
     clip = null_test.music(44100, 0.5, 5)[None]

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 import dafxhost
 from dafxhost.effects import Effect
-from dafxhost.errors import EffectUnavailableError
 from dafxhost.processor import RenderSpec
 from dafxhost_effects.builtin import float32_loops as loops
 from dafxhost_effects.builtin.ambience import Allpass, AmbienceProcessor
 from dafxhost_effects.builtin.leslie import LINE, LeslieProcessor
 from dafxhost_effects.builtin.subsynth import TURN, Decay, Divider, Oscillator
+from hosting import real_plugin
+from null_benchmark import null_test
 
 f32 = np.float32
 GOAL = -60.0  # dB
-
-
-def _benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "null.py"
-    spec = importlib.util.spec_from_file_location("null", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["null"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-null_test = _benchmark()
 
 
 def with_values(effect: Effect, name: str, values: tuple[float, ...]) -> Effect:
@@ -56,10 +40,7 @@ def depths(
     name: str, audio: np.ndarray, settings: np.ndarray, rate: int, block: int, change: Callable = lambda e: e
 ) -> list[float]:
     """Null depth (dB) of each of `settings [K, P]` on `audio [C, N]`; skips where there is no real plugin."""
-    try:
-        real = change(dafxhost.effect(name, provider="lv2"))
-    except EffectUnavailableError as error:
-        pytest.skip(f"the real plugin is not installed: {error}")
+    real = change(real_plugin(name))
     ours = change(dafxhost.effect(name, provider="builtin"))
     with (
         dafxhost.Executor(real, workers=1, block_size=block) as a,

@@ -15,6 +15,7 @@ import torch
 
 import dafxhost
 from chain_effects import chain_lab
+from command_line import small_training
 from dafxhost import Executor
 from dafxhost.chains import Link, chain_of, parse, relocated, to_toml
 from dafxhost.effects import Effect
@@ -350,26 +351,6 @@ def test_a_node_with_another_plugin_refuses_the_chain() -> None:
         served_here(_with(fx, provider=other))
 
 
-SMALL = """
-samples = 8192
-loss_samples = 0
-fft_sizes = [128, 512]
-pool = 32
-hidden = 16
-supervised_batch = 8
-supervised_steps = 5
-end_to_end_steps = 2
-epoch_steps = 2
-batch = 2
-validation = 2
-corpus_bank = 4
-alternatives = 1
-directions = 1
-max_minutes = 1.0
-workers = 1
-"""
-
-
 def dafxhost_command(*arguments: str, cwd: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "dafxhost_cli.main", *arguments],
@@ -380,7 +361,7 @@ def dafxhost_command(*arguments: str, cwd: Path) -> str:
 
 
 def test_training_transfer_and_evaluation_take_a_chain(tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "small.toml").write_text(small_training(2))
     file = tmp_path / "chain.toml"
     file.write_text(to_toml(parse(TEXT)))
     dafxhost_command("train", "--config", "small.toml", "--effect", "chain.toml", cwd=tmp_path)

@@ -14,24 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from command_line import small_training
+
 DAFXHOST = [sys.executable, "-m", "dafxhost_cli.main"]
-SMALL = """
-samples = 8192
-loss_samples = 0
-fft_sizes = [128, 512]
-pool = 32
-hidden = 16
-supervised_batch = 8
-supervised_steps = 5
-end_to_end_steps = {steps}
-epoch_steps = 2
-batch = 2
-validation = 2
-corpus_bank = 4
-alternatives = 1
-directions = 1
-max_minutes = 4.0
-"""
 
 
 def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -49,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(3):
         decay = np.exp(-5 * (np.arange(48000) / 24000 % 0.2))
         soundfile.write(folder / "data" / f"{i}.wav", 0.2 * rng.standard_normal(48000) * decay, 24000)
-    (folder / "small.toml").write_text(SMALL.format(steps=3))
+    (folder / "small.toml").write_text(small_training(3))
     done = run(
         "train", "--config", "small.toml", "--data", "data", "--workers", "1", "--seed", "7", cwd=folder
     )
@@ -97,7 +82,7 @@ def test_evaluate(folder: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_is_trained_and_says_how_to_go_on(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "long.toml").write_text(SMALL.format(steps=100000))
+    (tmp_path / "long.toml").write_text(small_training(100000))
     process = subprocess.Popen(
         [*DAFXHOST, "train", "--config", "long.toml", "--data", str(folder / "data"), "--run-dir", "r"],
         cwd=tmp_path,

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 import dafxhost
-from dafxhost.training import runs
-from dafxhost.training.controller import Controller
-from dafxhost_cli import main as cli
-from dafxhost_encoders.logmel import LogMelEncoder
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    """Run the command line in this process, in `tmp_path`: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_here(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dafxhost", *map(str, arguments)])
-        with pytest.raises(SystemExit) as info:
-            cli.main()
-        words = capsys.readouterr()
-        return int(info.value.code or 0), words.out, words.err
-
-    return run_here
+from command_line import Call, make_run
 
 
 @pytest.fixture
@@ -43,11 +20,7 @@ def files(tmp_path: Path) -> None:
     for name, rate in (("input", 44100), ("reference", 22050)):
         decay = np.exp(-5 * (np.arange(2 * rate) / rate % 0.25))
         soundfile.write(tmp_path / f"{name}.wav", 0.2 * rng.standard_normal(2 * rate) * decay, rate)
-    torch.manual_seed(1)
-    fx = dafxhost.effect("mda-combo")
-    controller = Controller(LogMelEncoder(), fx.parameters, hidden=16, depth=1)
-    card = runs.card_of(fx, controller, 24000, 16384)
-    runs.save_controller(runs.new_run("mda-combo", tmp_path / "runs"), "best", controller, card)
+    make_run(tmp_path / "runs")
 
 
 @pytest.mark.usefixtures("files")

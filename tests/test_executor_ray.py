@@ -58,10 +58,17 @@ def soon(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     return value
 
 
-def render_on_both(executor: RayExecutor) -> None:
-    """Render until two nodes are there: the first is used while the other still starts."""
+def render_on_both(executor: RayExecutor, workers: int = 2) -> None:
+    """Render until two nodes are there with so many workers in all: the first is used while the other still
+    starts, and cores that another executor has just let go of are taken as Ray reports them free.
+    """
     settings = np.zeros((1, 1, 2))
-    soon(lambda: executor.render(clips(1), settings, RATE) is not None and len(executor.nodes) == 2)
+
+    def there() -> bool:
+        executor.render(clips(1), settings, RATE)
+        return len(executor.nodes) == 2 and sum(executor.nodes.values()) == workers
+
+    soon(there)
 
 
 # ---- both nodes work
@@ -146,10 +153,7 @@ def test_a_plugin_gives_the_same_bits_as_on_this_machine(address: str) -> None:
 def test_by_default_a_worker_for_every_core(address: str) -> None:
     with RayExecutor(lab_effect("Gain"), address=address) as executor:
         assert executor.workers == 2 * NODE_CORES
-        render_on_both(executor)
-        # Cores that another executor has just let go of are taken as Ray reports them free.
-        enough = lambda: sum(executor.nodes.values()) == 2 * NODE_CORES  # noqa: E731
-        soon(lambda: executor.render(clips(1), draws(1, 1, 2), RATE) is not None and enough())
+        render_on_both(executor, 2 * NODE_CORES)
         assert repr(executor) == f"RayExecutor('lab-gain' by lab, {2 * NODE_CORES} workers on 2 nodes)"
 
 
@@ -182,7 +186,7 @@ def test_a_node_killed_in_the_middle(
     with RayExecutor(lab_effect("Sleeper"), address=ray_cluster.address) as executor:
         raylet = TestCluster.raylet(second)
         name = f"({second.node_id[:8]})"
-        render_on_both(executor)
+        render_on_both(executor, 2 * NODE_CORES)
         before = executor.stats
         future = executor.submit(audio, settings, RATE)
         there = soon(lambda: len(found := plugin_processes(raylet.pid)) == NODE_CORES and found)

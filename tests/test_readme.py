@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from test_transfer import make_run, music
+from command_line import make_run
+from test_transfer import music
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import dafxhost
+from command_line import RATE, SAMPLES, make_run
 from dafxhost.data.features import normalise_peak
 from dafxhost.errors import UsageError
 from dafxhost.refinement import StyleScore, refine_setting
 from dafxhost.style_transfer import transfer
 from dafxhost.training.runs import load_run
-from test_transfer import RATE, SAMPLES, make_run, music
+from test_transfer import music
 
 
 def clip(seed: int) -> np.ndarray:

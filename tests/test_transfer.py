@@ -9,36 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 import dafxhost
+from command_line import make_run
 from dafxhost.data.audio_io import read_audio
 from dafxhost.errors import AudioFileError, DafxhostError, OutputError, RunError, UsageError
 from dafxhost.file_rendering import CEILING
 from dafxhost.style_transfer import TransferResult, transfer
-from dafxhost.training import runs
-from dafxhost.training.controller import Controller
 from dafxhost.training.runs import load_run
-from dafxhost_encoders.logmel import LogMelEncoder
 from hosting import need
-
-SAMPLES, RATE = 16384, 24000
-
-
-def make_run(
-    folder: Path, effect: str = "mda-combo", name: str | None = None, favour: int | None = None
-) -> Path:
-    """A run with an untrained controller; `favour` is the model that it always chooses."""
-    torch.manual_seed(1)
-    fx = dafxhost.effect(effect)
-    controller = Controller(LogMelEncoder(), fx.parameters, hidden=16, depth=1)
-    if favour is not None:
-        with torch.no_grad():
-            controller.head.bias.view(controller.values.shape)[0, favour] += 50
-    path = runs.new_run(effect, folder) if name is None else folder / name
-    path.mkdir(exist_ok=True)
-    runs.save_controller(path, "best", controller, runs.card_of(fx, controller, RATE, SAMPLES))
-    return path
 
 
 def music(

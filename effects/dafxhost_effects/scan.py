@@ -12,10 +12,8 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from dafxhost.effects import Effect
 from dafxhost.errors import DafxhostError
 from dafxhost_effects import files
 from dafxhost_effects.hosts import lv2_info, plugin_info
+from dafxhost_effects.hosts.alone import Ended, run_alone
 from dafxhost_effects.hosts.store import key, recall, remember, vst3_binary
 
 TIMEOUT = 60.0  # seconds a plugin has to describe itself, and again for its trials
@@ -264,42 +263,23 @@ def _tried(effect: Effect, verify: bool, timeout: float, dead_seconds: float) ->
         "seconds": dead_seconds,
     }
     with tempfile.TemporaryDirectory() as folder:
-        text, result, log = (Path(folder) / name for name in ("job.json", "result.json", "log"))
+        text, result = (Path(folder) / name for name in ("job.json", "result.json"))
         text.write_text(json.dumps(job), encoding="utf-8")
-        ended = run_alone(
-            "dafxhost_effects.hosts.probe", [str(text), str(result)], log, timeout + dead_seconds
-        )
+        patience = timeout + dead_seconds
+        ended = run_alone("dafxhost_effects.hosts.probe", [str(text), str(result)], patience)
         try:
             facts = json.loads(result.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             facts = {"stage": "starting"}
         if facts["stage"] != "done" and "error" not in facts:
-            facts["error"] = ended
+            facts["error"] = _in_words(ended, patience)
         return facts
 
 
-def run_alone(module: str, arguments: Iterable[str], log: Path, timeout: float) -> str:
-    """Run a module in a process group of its own until it ends; how it ended, in words."""
-    command = [sys.executable, "-m", module, *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return f"took more than {timeout:g} s"
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # and what the plugin started
-            process.wait()
-    if code < 0:
-        return f"crashed by {signal.Signals(-code).name}"
-    words = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
-    return f"ended its process with exit code {code}" + (f": {words[0][:200]}" if words else "")
+def _in_words(ended: Ended, timeout: float) -> str:
+    if ended.code is None:
+        return f"took more than {timeout:g} s"
+    if ended.code < 0:
+        return f"crashed by {signal.Signals(-ended.code).name}"
+    words = f": {ended.words[:200]}" if ended.words else ""
+    return f"ended its process with exit code {ended.code}{words}"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 from dafxhost.effects import Effect, Provider
 from dafxhost.errors import EffectUnavailableError, PluginError
 from dafxhost.parameters import Parameter, Port
+from dafxhost_effects.hosts.alone import NoAnswerError, ask
 from dafxhost_effects.hosts.store import cached, file_identity, key, vst3_binary
 
 VST3 = "dafxhost_effects.hosts.vst3:Vst3Processor"
@@ -83,20 +80,13 @@ def describe(host: str, path: Path, plugin_name: str = "", timeout: float = TIME
 
 
 def _in_a_process(host: str, target: str, plugin_name: str, timeout: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "description.json"
-        module = "dafxhost_effects.hosts.describe"
-        command = [sys.executable, "-m", module, host, target, plugin_name, str(result)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=timeout, check=False, env=environment)
-        except subprocess.TimeoutExpired as error:
+    try:
+        answer = ask("dafxhost_effects.hosts.describe", [host, target, plugin_name], timeout)
+    except NoAnswerError as error:
+        if error.ended.code is None:
             raise PluginError(f"{target} did not describe itself within {timeout:g} s") from error
-        if not result.exists():
-            words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            why = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-            raise PluginError(f"{target} ended its process by {why} when loaded: {''.join(words)[:300]}")
-        answer = json.loads(result.read_text(encoding="utf-8"))
+        text = f"{target} ended its process by {error.why} when loaded: {error.ended.words[:300]}"
+        raise PluginError(text) from error
     if "error" in answer:
         raise PluginError(answer["error"])
     return answer

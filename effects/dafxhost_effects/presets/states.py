@@ -14,8 +14,6 @@ The answer is {"values": [...]}, what the plugin then says it is set to, or {"er
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,6 +25,7 @@ import numpy as np
 from dafxhost.effects import Effect
 from dafxhost.errors import PluginError
 from dafxhost.settings import write_whole
+from dafxhost_effects.hosts.alone import NoAnswerError, ask
 
 TIMEOUT = 120.0  # seconds for one job
 RATE, BLOCK = 44100, 512
@@ -72,21 +71,17 @@ def write(
 
 def run(job: Mapping[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     """A job's answer. Raises PluginError: the process died or hung, or the plugin refused."""
+    what = f"the state of {job['target']}"
     with tempfile.TemporaryDirectory() as folder:
-        question, answer = Path(folder) / "job.json", Path(folder) / "answer.json"
+        question = Path(folder) / "job.json"
         question.write_text(json.dumps(job), encoding="utf-8")
-        command = [sys.executable, "-m", "dafxhost_effects.presets.states", str(question), str(answer)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        what = f"the state of {job['target']}"
         try:
-            done = subprocess.run(command, capture_output=True, timeout=timeout, check=False, env=environment)
-        except subprocess.TimeoutExpired as error:
-            raise PluginError(f"{what}: the plugin gave no answer within {timeout:g} s") from error
-        if not answer.exists():
-            words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            why = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-            raise PluginError(f"{what}: the plugin ended its process by {why}: {''.join(words)[:300]}")
-        said = json.loads(answer.read_text(encoding="utf-8"))
+            said = ask("dafxhost_effects.presets.states", [str(question)], timeout)
+        except NoAnswerError as error:
+            if error.ended.code is None:
+                raise PluginError(f"{what}: the plugin gave no answer within {timeout:g} s") from error
+            text = f"{what}: the plugin ended its process by {error.why}: {error.ended.words[:300]}"
+            raise PluginError(text) from error
     if "error" in said:
         raise PluginError(f"{what}: {said['error']}")
     return said
