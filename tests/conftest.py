@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from browser import chromium, page  # noqa: F401  (fixtures)
 from command_line import call  # noqa: F401  (a fixture)
 from dafxhost.execution.instance import FloatingPoint
 from executor_backends import make_executor, needs_ray, ray_cluster  # noqa: F401  (fixtures)
