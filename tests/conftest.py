@@ -31,25 +31,18 @@ def _denormals_stay() -> Iterator[None]:
         pytest.fail("this test left flush-to-zero set in the tests' own process")
 
 
-SEEN = "test_a_node_killed_in_the_middle[raylet and workers]"
-ONE = "[ray-1-1-1-1]"
 SLOW = pytest.mark.skip(reason="for CI's time: DAFXHOST_TEST_ALL=1 runs it, too")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=needs_ray)
+    for item in items:
+        if needs_ray(item):
+            item.add_marker(pytest.mark.ray)
+    items.sort(key=needs_ray)  # last: its daemons are children of the tests' process
     if os.environ.get("DAFXHOST_TEST_ALL"):
         return
     for item in items:
-        # Of what Ray does, CI sees the executor's interface and a node killed in the middle.
-        ray = needs_ray(item) and item.path.stem == "test_executor_faults"
-        ray |= item.path.stem == "test_executor_ray" and SEEN not in item.name
-        # One of many shapes of batches is enough there.
-        ray |= (
-            needs_ray(item)
-            and item.name.startswith("test_every_render_in_its_place")
-            and ONE not in item.name
-        )
-        if ray or item.get_closest_marker("slow"):
+        slow = item.get_closest_marker("slow") and not item.get_closest_marker("not_slow")
+        if slow or (needs_ray(item) and item.get_closest_marker("slow_on_ray")):
             item.add_marker(SLOW)

@@ -13,6 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -74,6 +75,9 @@ class TestCluster:
         self._node: dict[str, Any] = {"num_cpus": cores, "object_store_memory": STORE}
         if shutil.disk_usage("/dev/shm").free < 4 * STORE:  # as in containers
             self._node["plasma_directory"] = self.folder
+        # Where Ray writes the cluster's address, which it does not make where another folder is given.
+        usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        Path(usual, "ray").mkdir(exist_ok=True)
         self.cluster = Cluster(shutdown_at_exit=True)
         head = {"include_dashboard": False, "temp_dir": self.folder, "_system_config": HEALTH}
         self.cluster.add_node(**self._node, **head)

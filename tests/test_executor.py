@@ -53,7 +53,12 @@ def local_gain():
         yield executor
 
 
-@pytest.mark.parametrize("b,k,c,t", [(1, 1, 1, 1), (5, 3, 1, 2400), (7, 2, 2, 1001), (40, 4, 1, 64)])
+SHAPES = [(5, 3, 1, 2400), (7, 2, 2, 1001), (40, 4, 1, 64)]
+
+
+@pytest.mark.parametrize(
+    "b,k,c,t", [(1, 1, 1, 1), *(pytest.param(*shape, marks=pytest.mark.slow_on_ray) for shape in SHAPES)]
+)
 def test_every_render_in_its_place(gain, b, k, c, t):
     audio, settings = clips(b, c, t), draws(b, k, 2)
     wet = gain.render(audio, settings, RATE)

@@ -20,6 +20,7 @@ from dafxhost.errors import DafxhostError, PluginError, UsageError
 from lab_effects import lab_effect
 from test_executor import clips, draws, scaled
 
+pytestmark = pytest.mark.slow_on_ray
 RATE = 24000
 AUDIO, SETTINGS = clips(8), draws(8, 3, 2)
 BAD = {
