@@ -1,7 +1,7 @@
 """Writes the tables of docs/benchmarks.md from benchmarks/results/*.json, or measures everything first.
 
     python benchmarks/page.py            tables and plots from the results that are there
-    python benchmarks/page.py --run      all benchmarks (some 12 minutes on a calm machine), then the page
+    python benchmarks/page.py --run      all benchmarks (some 20 minutes on a calm machine), then the page
     python benchmarks/page.py --check    exit status 1 if the page is not what the results say
 
 What stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written here, all else by hand. `--run`
