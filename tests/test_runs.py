@@ -96,6 +96,22 @@ def test_finds_the_newest_run_of_an_effect(tmp_path: Path) -> None:
         newest_run(tmp_path, "mda-combo")
 
 
+def test_a_run_is_found_by_its_plugins_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the path is written: what was trained with `--effect FILE` is not known by that text."""
+    import json
+
+    plugin = tmp_path / "Some.vst3"
+    plugin.touch()
+    write_run(tmp_path / "runs" / "one")
+    card = tmp_path / "runs" / "one" / "best.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "location": str(plugin)}))
+    monkeypatch.chdir(tmp_path)
+    for text in ("Some.vst3", str(plugin), "runs/../Some.vst3", "test-shaper"):
+        assert newest_run("runs", text).name == "one"
+    with pytest.raises(RunError, match=r"of effect 'Other.vst3'"):
+        newest_run("runs", "Other.vst3")
+
+
 def test_new_runs_do_not_collide(tmp_path: Path) -> None:
     names = {new_run("mda-combo", tmp_path).name for _ in range(3)}
     assert len(names) == 3 and all(n.startswith("mda-combo-") for n in names)

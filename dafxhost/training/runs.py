@@ -68,6 +68,14 @@ def new_run(effect: str, folder: str | Path = "runs") -> Path:
     raise OutputError(f"cannot make the run folder {Path(folder) / stem}: too many of that name")
 
 
+def _is_of(card: dict[str, Any], effect: str) -> bool:
+    """Whether a run's card is of an effect, given by its name or, where it has none, by its file or URI."""
+    place = card.get("location")
+    if effect in (card["effect"], place):
+        return True
+    return bool(place) and Path(effect).exists() and Path(effect).resolve() == Path(str(place)).resolve()
+
+
 def newest_run(folder: str | Path = "runs", effect: str | None = None) -> Path:
     """The run in `folder` that was written last and has a controller, of that effect if one is named.
 
@@ -84,7 +92,7 @@ def newest_run(folder: str | Path = "runs", effect: str | None = None) -> Path:
         if card is None:
             continue
         try:
-            if effect is None or read_card(card)["effect"] == effect:
+            if effect is None or _is_of(read_card(card), effect):
                 found.append((card.stat().st_mtime_ns, path.name, path))
         except (RunError, OSError):
             continue  # a damaged run is no reason not to find the others
