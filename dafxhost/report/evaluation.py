@@ -120,11 +120,14 @@ def _spread(page: Page, details: Details) -> None:
     better = ", ".join(
         f"{name} in {100 * np.mean(ratios[:, i] < 1):.0f} %" for i, name in enumerate(details.ways[:-1])
     )
+    beyond = int((ratios[:, :-1] != ends[:, :-1]).sum())
+    outside = f" {beyond} ratios beyond 1/8 or 8 stand at the edges." if beyond else ""
     page.raw(
         plot.spread(
             rows, x, mark=1.0, alt=f"Spread of ratios over {len(places)} examples; below 1: {better}",
             caption=f"Each stroke is one of the {len(places)} examples that had the effect, the box the "
-            f"middle half, the bar the median. Nearer to the target than the input left alone: {better}.",
+            f"middle half, the bar the median. Nearer to the target than the input left alone: {better}."
+            + outside,
         )
     )  # fmt: skip
 

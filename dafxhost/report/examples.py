@@ -112,9 +112,9 @@ def add_examples(
             f"{heard.untouched:.3f} (MR-STFT)."
         )
         parts = (
-            ("Input", made.dry[0], 1, "dry"),
-            ("Reference", made.reference[0], 2, "another stretch, with the effect"),
-            ("Target", made.target[0], 4, "what the output should be"),
+            ("Input", made.dry[0], 1, "the dry half"),
+            ("Reference", made.reference[0], 2, "other half, with the effect"),
+            ("Target", made.target[0], 4, "what it should be"),
             ("Output", heard.output, 3, "the controller's setting"),
         )
         versions = [

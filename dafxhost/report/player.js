@@ -241,6 +241,7 @@
   for (const root of document.querySelectorAll(".player")) players.push(new Player(root));
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (!(event.target instanceof Element)) return;
     if (event.target.closest("textarea, select, input:not([type=range]):not([type=checkbox])")) return;
     const player = players.find((p) => p.root.contains(event.target)) ?? current ?? players[0];
     if (player && player.key(event)) event.preventDefault();

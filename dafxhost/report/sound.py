@@ -160,7 +160,7 @@ def time_attributes(version: Version, place: int, longest: float, key: str) -> s
 
 
 def _row(v: Version, i: int, loud: float, gain: float, longest: float, peak: float, key: str) -> str:
-    level = f"{loud:.1f} LUFS" if math.isfinite(loud) else "silent"
+    level = f"{loud:.1f} LUFS".replace("-", "−") if math.isfinite(loud) else "silent"
     # Back to the file's own level, but never beyond full scale.
     own = min(10 ** (-gain / 20), 1 / max(float(np.abs(v.audio).max(initial=0.0)), 1e-6))
     sound = data_uri(flac(v.audio, v.sample_rate), "audio/flac")

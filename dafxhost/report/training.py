@@ -79,8 +79,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def _lead(card: dict[str, Any], log: Sequence[dict[str, Any]]) -> str:
     steps = next((e["step"] for e in reversed(log) if e["phase"] == "end-to-end"), 0)
     return (
-        f"A controller for {card['effect']} ({card['provider']['name']}), hearing by {card['encoder']['name']}; "
-        f"{steps} steps end to end."
+        f"A controller for {card['effect']} ({card['provider']['name']}), hearing by "
+        f"{card['encoder']['name']}; {steps} steps end to end."
     )
 
 
