@@ -37,8 +37,8 @@ def add_spectrograms(page: Page, versions: Sequence[Version], *, key: str, capti
             f"<b>{escape(v.name)}</b>{panel}</div>"
         )
     said = caption or (
-        "Frequency in Hz upwards; brightness over 80 dB below the loudest point of all, at the same "
-        "loudness. A click goes there."
+        "Frequency in Hz, upwards; brightness over the 80 dB below the loudest point of all, at the same "
+        "loudness. A click jumps to that moment."
     )
     page.raw(f'<figure class="panels">{"".join(parts)}<figcaption>{escape(said)}</figcaption></figure>')
 

@@ -201,9 +201,12 @@
     }
 
     follow() {
-      if (!this.playing) return;
-      this.draw();
-      requestAnimationFrame(() => this.follow());
+      if (this.frame) return; // a seek starts again while the heads are moving
+      const step = () => {
+        this.frame = this.playing ? requestAnimationFrame(step) : 0;
+        if (this.playing) this.draw();
+      };
+      this.frame = requestAnimationFrame(step);
     }
 
     fail(error) {

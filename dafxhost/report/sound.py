@@ -223,9 +223,10 @@ def _edges(audio: np.ndarray, rate: int) -> np.ndarray:
 def _loudest(reader: AudioReader) -> float:
     """Second at which the loudest stretch of `EXCERPT` seconds begins, to a quarter of a second."""
     slot = max(1, reader.info.sample_rate // 4)
-    power = np.array(
-        [float(np.square(block, dtype=np.float64).sum()) for block in reader.blocks(slot)] or [0.0]
-    )
+    power: list[float] = []
+    for block in reader.blocks(slot * 64):
+        squares = np.square(block, dtype=np.float64).sum(axis=0)
+        power += np.add.reduceat(squares, np.arange(0, squares.size, slot)).tolist()
     width = min(len(power), round(EXCERPT * 4))
     total = np.concatenate([[0.0], np.cumsum(power)])
     return float(np.argmax(total[width:] - total[:-width])) * slot / reader.info.sample_rate
