@@ -61,6 +61,7 @@ class TransferResult:
         clipped: samples of the output beyond full scale.
         render_spec: the fields of `RenderSpec`, and its fingerprint.
         excerpts: pairs of an input's and a reference's excerpt that the controller heard.
+        history: of the search: (settings tried, lowest score so far); not written beside the output.
     """
 
     setting: np.ndarray
@@ -87,6 +88,7 @@ class TransferResult:
     strength: float = 1.0
     preset: Path | None = None
     location: str = ""
+    history: tuple[tuple[int, float], ...] = ()
 
     @property
     def level_text(self) -> str:
@@ -99,6 +101,7 @@ class TransferResult:
         values["setting"] = dict(zip(self.native, map(float, self.setting), strict=True))
         values["distance"] = "level-matched log-mel statistics (dafxhost.style_distance), dB"
         values["level_text"] = self.level_text
+        del values["history"]  # long, and of interest in a report only
         if not math.isfinite(self.distance_after):
             values["distance_after"] = None  # the effect gave silence; JSON has no infinity
         return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
@@ -209,6 +212,7 @@ def transfer(
         strength=strength,
         preset=None if preset is None else Path(preset),
         location=location(fx),
+        history=() if found is None else tuple(found.history),
     )
     _write_json(result)
     if write_preset is not None:  # last: what is written already stays, should the plugin refuse

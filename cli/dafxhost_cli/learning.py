@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dafxhost_cli.console import note, result, result_json, table
-from dafxhost_cli.options import EFFECT_HELP, DataOption, ExecutorOption, Json, WorkersOption
+from dafxhost_cli.options import EFFECT_HELP, DataOption, ExecutorOption, Json, ReportOption, WorkersOption
 
 if TYPE_CHECKING:
     from dafxhost.training.config import TrainConfig
@@ -47,6 +47,7 @@ def train(
         Path | None, typer.Option("--run-dir", help="New run folder [default: runs/EFFECT-TIME].")
     ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to carry on with.")] = None,
+    report: ReportOption = None,
     as_json: Json = False,
 ) -> None:
     """Train a controller for an effect.
@@ -69,6 +70,10 @@ def train(
     }
     given = {k: v for k, v in flags.items() if v is not None}
     wanted = _config(given, config, resume, run_dir)
+    if report is not None:
+        from dafxhost.report.page import check_report
+
+        check_report(report)
     from dafxhost.training.trainer import train as run_training
     from dafxhost_cli.progress import Display
 
@@ -82,6 +87,12 @@ def train(
         _say_how_to_resume(events.run)
         raise typer.Exit(130)
     _show_training(done, as_json)
+    if report is not None:
+        from dafxhost.report.provenance import command_line
+        from dafxhost.report.training import training_report
+
+        training_report(done.run, command=command_line()).write(report)
+        note(f"report: {report}")
 
 
 def _config(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dafxhost_cli.console import note, result, table
-from dafxhost_cli.options import ExecutorOption, Json, ProviderOption, SeedOption, WorkersOption
+from dafxhost_cli.options import ExecutorOption, Json, ProviderOption, ReportOption, SeedOption, WorkersOption
 
 if TYPE_CHECKING:
     from dafxhost.data.sources import AudioSource
@@ -37,6 +37,7 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write a report in Markdown too.")
     ] = None,
+    report: ReportOption = None,
     as_json: Json = False,
 ) -> None:
     """Measure a run on recordings it never heard.
@@ -51,6 +52,10 @@ def evaluate(
     check_kind(executor or "processes")
     if output is not None:
         _check_writable(output)
+    if report is not None:
+        from dafxhost.report.page import check_report
+
+        check_report(report, *([] if output is None else [output]))
     loaded = load_run(run)
     source = _source(data, loaded.sample_rate)
     note(f"run {run}, effect {loaded.effect_name}; {examples} examples of {source.description}, seed {seed}")
@@ -65,6 +70,12 @@ def evaluate(
         result(done.to_json())
     else:
         _show(done)
+    if report is not None:  # last: nothing that was measured is lost, should it fail
+        from dafxhost.report.evaluation import evaluation_report
+        from dafxhost.report.provenance import command_line
+
+        evaluation_report(done, loaded, source, command=command_line()).write(report)
+        note(f"report: {report}")
 
 
 def _source(data: Path | None, sample_rate: int) -> AudioSource:

@@ -24,6 +24,12 @@ ExecutorOption = Annotated[
         help="Where plugins run: processes, on this machine, or ray, a cluster [default: processes].",
     ),
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", help="Also write a page to look at and listen to: one HTML file.", metavar="FILE"
+    ),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", help="Worker processes; as many as there are CPU cores if not given.", min=1),

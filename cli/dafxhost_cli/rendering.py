@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dafxhost_cli.console import note, result, result_json, table
-from dafxhost_cli.options import EFFECT_HELP, Json, ProviderOption, StrengthOption
+from dafxhost_cli.options import EFFECT_HELP, Json, ProviderOption, ReportOption, StrengthOption
 
 if TYPE_CHECKING:
     from dafxhost.style_transfer import TransferResult
@@ -93,6 +93,7 @@ def transfer(
         Path | None,
         typer.Option("--preset", help="Also write a preset for a DAW: .vstpreset, .lv2, .fxp or .fxb."),
     ] = None,
+    report: ReportOption = None,
     provider: ProviderOption = None,
     as_json: Json = False,
 ) -> None:
@@ -105,6 +106,11 @@ def transfer(
 
     if output is None:
         output = source.with_name(f"{source.stem}-transferred.wav")
+    if report is not None:
+        from dafxhost.report.page import check_report
+
+        beside = output.with_name(output.name + ".json")
+        check_report(report, source, reference, output, beside, *([] if preset is None else [preset]))
     from dafxhost_cli.progress import Display
 
     with Display() as display:
@@ -125,11 +131,21 @@ def transfer(
             say=display.line,
         )
     if as_json:
-        result_json(done.to_dict())
+        result_json({**done.to_dict(), **({} if report is None else {"report": str(report)})})
     else:
         _show_transfer(done)
+    if report is not None:  # last: what was rendered is there, should it fail
+        _report(done, source, reference, report)
+        note(f"report: {report}")
     if done.clipped:
         note(f"warning: {done.clipped} samples lie beyond full scale; --level match-input avoids it")
+
+
+def _report(done: TransferResult, source: Path, reference: Path, path: Path) -> None:
+    from dafxhost.report.provenance import command_line
+    from dafxhost.report.transfer import transfer_report
+
+    transfer_report(done, source, reference, command=command_line()).write(path)
 
 
 def _show_transfer(done: TransferResult) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from dafxhost.training import runs
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.memory import keep_memory
 from dafxhost.training.runs import Run, load_run
-from dafxhost.training.scoring import score_columns
+from dafxhost.training.scoring import Details, score_columns
 from dafxhost.training.session import make_source
 
 PIECE = 16
@@ -78,6 +78,7 @@ class Evaluation:
         constant: the constant setting in native units.
         examples, applied, failed: counted; a failed render leaves its example out of every row.
         counts: of `Examples`, summed: what was drawn and refused.
+        details: example by example; not part of the JSON.
     """
 
     effect: str
@@ -94,6 +95,7 @@ class Evaluation:
     parameters: dict[str, dict[str, float]]
     constant: dict[str, Any]
     counts: dict[str, int]
+    details: Details | None = field(default=None, repr=False, compare=False)
 
     def row(self, name: str) -> Row:
         """The row of that name. Raises UsageError."""
@@ -103,7 +105,9 @@ class Evaluation:
         raise UsageError(f"no row {name!r}; there are {', '.join(r.name for r in self.rows)}")
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
+        values = asdict(replace(self, details=None))
+        del values["details"]
+        return json.dumps(values, indent=2)
 
     def to_markdown(self) -> str:
         """A table, and a line for each parameter."""
@@ -186,7 +190,8 @@ def evaluate(
         finally:
             torch.set_num_threads(threads_before)
     names = [*ways, *bench.searches]
-    return _summary(run, effect, source, seed, names, constant, measured)
+    found = _summary(run, effect, source, seed, names, constant, measured)
+    return replace(found, details=_details(found, measured, apply_probability))
 
 
 @dataclass
@@ -317,6 +322,14 @@ def _summary(
         parameters=_parameter_errors(effect, measured, applied), constant=effect.describe(constant),
         counts=counts,
     )  # fmt: skip
+
+
+def _details(found: Evaluation, measured: list[_Measured], apply_probability: float) -> Details:
+    scores, settings = (np.concatenate([getattr(m, n) for m in measured]) for n in ("scores", "settings"))
+    true, applied = (np.concatenate([getattr(m.made, n) for m in measured]) for n in ("settings", "applied"))
+    sources = tuple(name for m in measured for name in m.made.names)
+    ways = tuple(row.name for row in found.rows)
+    return Details(ways, scores, settings, true, applied, sources, apply_probability)
 
 
 def _parameter_errors(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor as Threads
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,25 @@ import torch
 from dafxhost.data.examples import ExampleBatch
 from dafxhost.data.features import normalise_peak
 from dafxhost.losses import MultiResolutionSTFT
+
+
+@dataclass(frozen=True)
+class Details:
+    """Example by example, for those who want more than means.
+
+    Attributes:
+        ways: names of the columns, as of the rows. scores: MR-STFT `[N, ways]`, NaN where a render failed.
+        settings, true: `[N, P]` the controller's and those drawn. applied: `[N]` bool, see `ExampleBatch`.
+        sources: `[N]` what each was drawn from. apply_probability: as given to `evaluate`.
+    """
+
+    ways: tuple[str, ...]
+    scores: np.ndarray
+    settings: np.ndarray
+    true: np.ndarray
+    applied: np.ndarray
+    sources: tuple[str, ...]
+    apply_probability: float
 
 
 def score_columns(
