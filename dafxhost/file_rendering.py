@@ -152,7 +152,7 @@ def render_file(
                     for block in blocks:
                         _watch(block, meter, watchers, None)
                         _spill(scratch, block, output)
-                    gain = _gain(meter.loudness(), loudness)
+                    gain = level_gain(meter.loudness(), loudness)
                     for block in _spilled(scratch, info):
                         writer.write(block * np.float32(gain))
         if writer.frames == 0:
@@ -185,7 +185,8 @@ def _subtype(info: AudioInfo, output: str | os.PathLike[str]) -> str | None:
     return None
 
 
-def _gain(output: Loudness, wanted: Loudness) -> float:
+def level_gain(output: Loudness, wanted: Loudness) -> float:
+    """The factor that gives `output` the RMS of `wanted`, lowered so that no sample passes -0.1 dBFS."""
     if output.rms <= 1e-9 or wanted.rms <= 1e-9:
         return 1.0
     return min(wanted.rms / output.rms, CEILING / output.peak)

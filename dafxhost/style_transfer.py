@@ -160,7 +160,7 @@ def transfer(
     target = Path(output) if output is not None else source.with_name(f"{source.stem}-transferred.wav")
     info, reference_info = check_input(source), check_input(reference)
     check_output(info, target, reference)
-    ours, theirs = _Recording(info), _Recording(reference_info)
+    ours, theirs = Recording(info), Recording(reference_info)
 
     from dafxhost.execution.executor import Executor
     from dafxhost.refinement import refine_setting
@@ -172,7 +172,7 @@ def transfer(
     write_preset = None if preset is None else preset_writer(fx, preset)
     if say is not None:
         say(f"run {chosen.path}, effect {fx.name} by {fx.provider.name}")
-    inputs, references = _pairs(chosen, ours, theirs)
+    inputs, references = pairs(chosen, ours, theirs)
     match = chosen.predict_pairs(inputs, references)
     gain = PEAK / ours.loudness.peak
     after = LogMel(info.sample_rate)
@@ -220,8 +220,11 @@ def transfer(
     return result
 
 
-class _Recording:
-    """What one pass over a file tells: loudness, log-mel statistics, and where it sounds."""
+class Recording:
+    """What one pass over a file tells: `loudness`, `mel` (log-mel statistics), and where it sounds.
+
+    Raises AudioFileError: missing, corrupt, shorter than `SHORTEST`, silent, or with NaN.
+    """
 
     def __init__(self, info: AudioInfo) -> None:
         if info.seconds < SHORTEST:
@@ -285,7 +288,7 @@ def _find_run(run: Path_ | None, effect: str | None, runs_dir: Path_) -> Run:
     return found
 
 
-def _pairs(run: Run, ours: _Recording, theirs: _Recording) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def pairs(run: Run, ours: Recording, theirs: Recording) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Excerpts of both, paired in order; the shorter list is repeated."""
     a, b = (recording.excerpts(run.samples, run.sample_rate) for recording in (ours, theirs))
     n = max(len(a), len(b))

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dafxhost.errors import DafxhostError
-from dafxhost_cli import applying, creating, learning, listing, measuring, pretraining, rendering
+from dafxhost_cli import applying, creating, demo, learning, listing, measuring, pretraining, rendering
 from dafxhost_cli.console import note, result
 
 app = typer.Typer(
@@ -35,6 +35,8 @@ app.command()(applying.apply)
 app.command()(applying.preset)
 app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
+app.command()(demo.demo)
+app.command()(demo.report)
 app.add_typer(creating.new)
 
 
