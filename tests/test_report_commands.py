@@ -145,6 +145,10 @@ def test_train_and_evaluate_as_typed(
     assert code == 0 and "report: train.html" in err, err
     text = look(page, tmp_path / "train.html")
     assert "How run was trained" in text and "3 steps end to end" in text and "Example 1:" in text
+    code, out, err = call("report", "run", "-o", "later.html")
+    assert code == 0 and "report: later.html" in out, err
+    later = (tmp_path / "later.html").read_text(encoding="utf-8")
+    assert "dafxhost report run -o later.html" in later and "3 steps end to end" in later
     assert page.evaluate(PLAYED)[0] == [False, 4]
     code, out, err = call(
         "evaluate", "run", "--data", "data", "--examples", "5", "--seed", "2", "--report", "eval.html"

@@ -33,6 +33,7 @@ CSS = """
 .map svg {width: 100%; height: auto; cursor: crosshair; border: 1px solid var(--border-color-primary);
   border-radius: 6px; color: var(--body-text-color); touch-action: manipulation}
 .map circle:not(.chosen) {stroke: var(--background-fill-primary); stroke-width: 1.5}
+@media (max-width: 600px) {.map circle:not(.chosen) {r: 17px} .map .chosen {r: 28px}}
 .map p {font-size: .85rem; margin: .4rem 0 0; color: var(--body-text-color-subdued)}
 .map .scale {display: flex; gap: .5rem; align-items: center; color: var(--body-text-color)}
 .map .scale i {flex: 0 1 12rem; height: .7rem; border-radius: 4px}
@@ -55,7 +56,12 @@ the second; **Refine** searches on from wherever the knobs stand. Nothing leaves
 def theme() -> Any:
     """Gradio's own looks with fonts of the user's machine: no font is fetched from anywhere."""
     fonts = ("system-ui", "sans-serif")
-    return gr.themes.Default(primary_hue="teal", font=fonts, font_mono=("ui-monospace", "monospace"))
+    looks = gr.themes.Default(primary_hue="teal", font=fonts, font_mono=("ui-monospace", "monospace"))
+    return looks.set(
+        # Values stand there: Gradio's own grey is too faint to read.
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
+    )  # fmt: skip
 
 
 def build(studio: Studio, first: str) -> Any:
@@ -143,7 +149,7 @@ class _Page:
                 scale=0, elem_id="preset-kind",
             )  # fmt: skip
         self.preset_file = gr.DownloadButton("Preset", size="sm", visible=False, elem_id="save-preset")
-        self.table = gr.HTML("", elem_classes="setting", elem_id="setting")
+        self.table = gr.HTML("", elem_classes="setting", elem_id="setting", apply_default_css=False)
 
     def _map(self) -> None:
         with gr.Accordion("Map of this effect's settings", open=False, elem_id="map-part"):
@@ -233,7 +239,7 @@ class _Page:
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         shown: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
         for role, audio in self.inputs:
-            audio.upload(self._taker(role), [audio], [self.status], **shown)
+            audio.upload(self._taker(role), [audio], [audio, self.status], **shown)
             audio.clear(self._forgetter(role), None, [self.status], **hidden)
         effect_parts = [
             self.status,
@@ -268,9 +274,13 @@ class _Page:
         self.blocks.unload(self._leave())
 
     def _taker(self, role: Any) -> Callable[..., Any]:
-        @plainly
-        def take(path: str, request: gr.Request) -> str:
-            return self.studio.take(self._session(request), role, path)
+        def take(path: str, request: gr.Request) -> list[Any]:
+            try:
+                return [gr.skip(), escape(self.studio.take(self._session(request), role, path))]
+            except DafxhostError as error:
+                words = escape(_sentence(error))
+                gr.Warning(words, title="Not taken")
+                return [None, words]  # the place is free for another file
 
         return take
 

@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -274,10 +274,13 @@ class Studio:
 
         if not session.made:
             raise UsageError("render something first: match, or turn a knob")
-        ours = version(session.recording("input"), "Input", series=1)
+        ours = replace(
+            version(session.recording("input"), "Input", series=1), detail=session.names["input"]
+        )
         versions = [ours]
         if "reference" in session.recordings:
-            versions.append(version(session.recording("reference"), "Reference", series=2))
+            theirs = version(session.recording("reference"), "Reference", series=2)
+            versions.append(replace(theirs, detail=session.names["reference"]))
         versions.append(version(session.made[0], "Output", series=3, start=ours.start))
         page = Page("Compare", lead="The same moment of each, at one loudness.")
         played = add_player(page, versions, label="Input, reference and output")
