@@ -316,7 +316,8 @@ class _Page:
         try:
             return f"{words}; matches by {self.studio.run(effect).path.name}"
         except RunError as error:
-            return f"{words}. {_sentence(error)}. Its knobs, Refine and the map work without."
+            why = _sentence(error)
+            return f"{words}. {why[:1].upper()}{why[1:]}. Its knobs, Refine and the map work without."
 
     def _matcher(self) -> Callable[..., Any]:
         @plainly
