@@ -80,7 +80,8 @@ def serve(options: DemoOptions, ready: Callable[[str], None], stop: threading.Ev
 
 
 def _launch(studio: Studio, first: str, options: DemoOptions) -> tuple[Any, str]:
-    from dafxhost.demo.app import CSS, build, theme
+    from dafxhost.demo.app import build
+    from dafxhost.demo.looks import CSS, theme
 
     page = build(studio, first)
     page.queue(max_size=WAITING, default_concurrency_limit=4)

@@ -214,7 +214,8 @@ class Studio:
                 few = [r.excerpts(SAMPLES, RATE)[:3] for r in (ours, theirs)]
                 score = StyleScore(executor, np.stack(few[0]), few[1], RATE)
                 found = search(effect.parameters, score, start, budget=budget, progress=progress)
-        session.setting = found.setting
+        if session.effect is effect:  # another may have been chosen meanwhile
+            session.setting = found.setting
         return found
 
     def draw(self, session: Session, count: int, progress: Progress | None = None) -> SettingsMap:
@@ -274,9 +275,7 @@ class Studio:
 
         if not session.made:
             raise UsageError("render something first: match, or turn a knob")
-        ours = replace(
-            version(session.recording("input"), "Input", series=1), detail=session.names["input"]
-        )
+        ours = replace(version(session.recording("input"), "Input", series=1), detail=session.names["input"])
         versions = [ours]
         if "reference" in session.recordings:
             theirs = version(session.recording("reference"), "Reference", series=2)

@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def newest_run(folder: str | Path = "runs", effect: str | None = None) -> Path:
             continue  # a damaged run is no reason not to find the others
     if not found:
         of = f" of effect {effect!r}" if effect else ""
-        train = f" --effect {effect}" if effect else ""
+        train = f" --effect {shlex.quote(effect)}" if effect else ""
         raise RunError(f"no run{of} with a controller in {folder}; train one first: dafxhost train{train}")
     return max(found)[2]
 
