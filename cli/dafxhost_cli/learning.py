@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dafxhost.training.trainer import TrainResult
     from dafxhost_cli.progress import Display
 
-RESUMABLE = ("max_minutes", "device", "workers")
+RESUMABLE = ("max_minutes", "device", "workers", "track")
 
 
 def train(
@@ -43,6 +43,10 @@ def train(
     workers: WorkersOption = None,
     executor: ExecutorOption = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of training options.")] = None,
+    track: Annotated[
+        str | None,
+        typer.Option("--track", help="Also record with these: tensorboard, wandb, trackio, ... or none."),
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="New run folder [default: runs/EFFECT-TIME].")
     ] = None,
@@ -66,6 +70,7 @@ def train(
         "seed": seed,
         "workers": workers,
         "executor": executor,
+        "track": track,
     }
     given = {k: v for k, v in flags.items() if v is not None}
     wanted = _config(given, config, resume, run_dir)
@@ -121,6 +126,7 @@ class _Events:
 
     def __call__(self, event: dict[str, Any]) -> None:
         show = {"start": self._start, "pool": self._progress, "step": self._progress, "epoch": self._epoch}
+        show["tracker"] = self._tracker
         if event["event"] in show:
             show[event["event"]](event)
 
@@ -162,6 +168,9 @@ class _Events:
             text += f", {event['failures']} failed renders so far"
         self._display.line(f"{text}, {_clock(event['time_left'])} left")
         self._next = time.monotonic() + 60
+
+    def _tracker(self, event: dict[str, Any]) -> None:
+        self._display.line(f"warning: tracker {event['name']} was given up: {event['problem']}")
 
 
 def _clock(seconds: float) -> str:

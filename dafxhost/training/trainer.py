@@ -24,6 +24,7 @@ from dafxhost.data.examples import ExampleStream
 from dafxhost.effects import Effect
 from dafxhost.errors import OutputError, RunError, UsageError
 from dafxhost.registry import effect as find_effect
+from dafxhost.tracking import make_trackers
 from dafxhost.training import runs
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.session import OnEvent, Session, mix
@@ -64,9 +65,10 @@ def train(
 
     Args:
         config: what to train (`TrainConfig()` by default). With `resume` it is read from the run; only a
-            config given here as well replaces `max_minutes`, `workers` and `device`.
+            config given here as well replaces `max_minutes`, `workers`, `device` and `track`.
         resume: a run folder to carry on with. run_dir: a new run folder (by default one in `runs_dir`).
-        on_event: called with dictionaries {"event": "start" | "pool" | "step" | "epoch" | "end", ...}.
+        on_event: called with dictionaries {"event": "start" | "pool" | "step" | "epoch" | "tracker" |
+            "end", ...}; "tracker" says that one failed, and why.
 
     Returns:
         What was reached. The run folder holds a usable controller.
@@ -90,6 +92,7 @@ def _open_run(
     if resume is None:
         config = config or TrainConfig()
         effect = find_effect(config.effect, config.provider or None)  # unknown: no folder is left behind
+        make_trackers(config.track)  # and so is what a tracker lacks
         config = config.replace(effect=canonical(config.effect))  # a chain's file may change
         path = runs.new_run(config.effect, runs_dir) if run_dir is None else _make(Path(run_dir))
         runs.write_file(path / runs.CONFIG, config.to_toml().encode())
@@ -99,7 +102,9 @@ def _open_run(
         raise RunError(f"there is no run to resume in {path}: it has no {runs.CONFIG}")
     kept = TrainConfig.from_toml(path / runs.CONFIG)
     if config is not None:
-        kept = kept.replace(max_minutes=config.max_minutes, workers=config.workers, device=config.device)
+        kept = kept.replace(
+            max_minutes=config.max_minutes, workers=config.workers, device=config.device, track=config.track
+        )
     state = runs.load_state(path / runs.STATE) if (path / runs.STATE).is_file() else None
     return path, kept, find_effect(kept.effect, kept.provider or None), state
 
