@@ -27,12 +27,12 @@ _STEP = {
     "gradient_norm": "train/gradient_norm",
     "gradient_cosine": "train/gradient_cosine",
     "renders_per_second": "throughput/renders_per_second",
+    "audio_seconds_per_second": "throughput/audio_seconds_per_second",
 }
 _EPOCH = {
     "validation": "validation/mrstft",
     "best": "validation/best",
     "untouched": "validation/input_left_alone",
-    "audio_seconds_per_second": "throughput/audio_seconds_per_second",
     "cores_busy": "throughput/cores_busy",
     "cores_rendering": "throughput/cores_rendering",
     "failures": "train/failed_renders",

@@ -313,6 +313,7 @@ class Session:
             "audio_seconds_per_second": done.audio_seconds / seconds if done else None,
             "failures": about["failures"], "pool": about["pool"], "time_left": self._left(), **busy,
             "gradient_cosine": self.gradients.take(), "settings": self._found,
+            "elapsed": round(time.monotonic() - self.began, 1),
         }  # fmt: skip
         runs.append_line(self.path / runs.LOG, entry)
         self.usage.take()  # validation is not part of the next epoch's steps

@@ -10,7 +10,7 @@ it would have had.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,12 @@ def train(
     """
     path, config, effect, state = _open_run(config, resume, run_dir, runs_dir)
     with ExitStack() as stack:
-        training = _Training(path, config, effect, on_event or (lambda event: None), stack)
+        try:
+            training = _Training(path, config, effect, on_event or (lambda event: None), stack)
+        except BaseException:
+            if resume is None:
+                _discard(path, made=run_dir is None)
+            raise
         if state is not None:
             training.restore(*state)
         return training.run()
@@ -117,6 +122,14 @@ def _make(path: Path) -> Path:
     except OSError as error:
         raise OutputError(f"cannot make the run folder {path}: {error.strerror}") from error
     return path
+
+
+def _discard(path: Path, made: bool) -> None:
+    """Remove a run that was refused: there is nothing in it but its config. `made`: the folder, too."""
+    with suppress(OSError):
+        (path / runs.CONFIG).unlink(missing_ok=True)
+        if made:
+            path.rmdir()
 
 
 class _Pace:
@@ -230,10 +243,11 @@ class _Training(Session):
                     # Validations take their share, and the machine may get slower.
                     left = max(self.deadline - time.monotonic(), 0.0) / 1.15
                     about["end_to_end_steps"] = max(about["step"] + 1, about["step"] + int(left / each))
-                now = self.executor.stats - stats
+                now, taken = self.executor.stats - stats, max(time.monotonic() - timer, 1e-9)
                 self._event("step", phase="end-to-end", step=about["step"], steps=about["end_to_end_steps"],
                             loss=float(np.nanmean(losses[-config.epoch_steps:])), time_left=self._left(),
-                            renders_per_second=now.renders / max(time.monotonic() - timer, 1e-9))  # fmt: skip
+                            renders_per_second=now.renders / taken,
+                            audio_seconds_per_second=now.audio_seconds / taken)  # fmt: skip
                 if about["step"] % config.epoch_steps == 0:
                     self._epoch("end-to-end", losses, timer, about["step"] - since, stats)
                     timer, since, stats, losses = time.monotonic(), about["step"], self.executor.stats, []
