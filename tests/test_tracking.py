@@ -327,3 +327,18 @@ def test_spectrograms_share_a_scale_and_stand_below_each_other() -> None:
     brightest = first[:, 160].argmax()
     expected = (1 - np.log(1000 / 40) / np.log(RATE / 2 / 40)) * (height - 1)
     assert abs(brightest - expected) < 2
+
+
+def test_the_tracker_in_the_docs_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs/tracking.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].partition("```")[0]
+    (tmp_path / "my_tracker.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_tracker  # type: ignore[import-not-found]
+
+    [spec] = my_tracker.dafxhost_trackers()
+    following = start(spec.load()())
+    following.scalars(3, {"train/loss": 0.5})
+    following.end("finished", patience=30)
+    assert (tmp_path / "run/tracking/csvtracker/numbers.csv").read_text() == "3,train/loss,0.5\n"
+    assert problems(following) == []
