@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
 import tracking_doubles as doubles
 from dafxhost import registry as reg
@@ -23,6 +24,7 @@ from dafxhost.tracking import TrackedRun, Tracker, Tracking, make_trackers, trac
 from dafxhost.training import trainer
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.pictures import spectrograms
+from dafxhost.training.recording import GradientWatch
 from dafxhost.training.trainer import train
 from training_effects import shaper_effect, write_audio
 
@@ -342,3 +344,19 @@ def test_the_tracker_in_the_docs_works(tmp_path: Path, monkeypatch: pytest.Monke
     following.end("finished", patience=30)
     assert (tmp_path / "run/tracking/csvtracker/numbers.csv").read_text() == "3,train/loss,0.5\n"
     assert problems(following) == []
+
+
+def test_the_gradients_cosine_is_that_of_all_of_them_together() -> None:
+    module = torch.nn.Linear(3, 2)
+    watch, generator, seen = GradientWatch(module), torch.Generator().manual_seed(1), []
+    for _ in range(3):
+        for p in module.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        seen.append(torch.cat([p.grad.flatten().clone() for p in module.parameters() if p.grad is not None]))
+        watch.look()
+        if len(seen) > 1:
+            expected = torch.nn.functional.cosine_similarity(seen[-1], seen[-2], dim=0)
+            assert watch.cosine == pytest.approx(float(expected), abs=1e-6)
+        else:
+            assert watch.cosine is None
+    assert watch.take() is not None and watch.take() is None

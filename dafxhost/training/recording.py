@@ -121,22 +121,28 @@ class GradientWatch:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._last: Tensor | None = None
+        self._last: list[Tensor] = []
+        self._square = torch.zeros(())  # of the last gradient's norm
         self.cosine: float | None = None
         self._cosines: list[float] = []
 
     @torch.no_grad()
     def look(self) -> None:
         """After `backward`, before the gradients change. The first step has no cosine."""
-        parts = [p.grad.detach().flatten() for p in self._module.parameters() if p.grad is not None]
-        now = torch.cat(parts)
-        last, self._last = self._last, now
+        now = [p.grad.detach().flatten() for p in self._module.parameters() if p.grad is not None]
+        square = torch.stack([torch.dot(g, g) for g in now]).sum()
         self.cosine = None
-        if last is not None and last.shape == now.shape:
-            value = float(nn.functional.cosine_similarity(now, last, dim=0))
+        if [g.shape for g in now] == [g.shape for g in self._last]:
+            product = torch.stack([torch.dot(g, h) for g, h in zip(now, self._last, strict=True)]).sum()
+            value = float(product / (square * self._square).sqrt())
             if np.isfinite(value):
                 self.cosine = value
                 self._cosines.append(value)
+            for kept, gradient in zip(self._last, now, strict=True):
+                kept.copy_(gradient)  # into memory that is there: it is megabytes, every step
+        else:
+            self._last = [g.clone() for g in now]
+        self._square = square
 
     def take(self) -> float | None:
         """Mean cosine since the last call."""
