@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dafxhost_cli import completion
 from dafxhost_cli.console import note, result, result_json, table
 from dafxhost_cli.options import DataOption, Json, SeedOption
 
@@ -19,7 +19,14 @@ SAMPLE_RATE, CLIP_SECONDS = 24000, 2.8
 
 
 def pretrain(
-    encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="Which encoder: spectrogram-vae.")],
+    encoder: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENCODER",
+            help="Which encoder: spectrogram-vae.",
+            autocompletion=completion.one_of("spectrogram-vae"),
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", help="Weights file to write (.safetensors; a .json beside it).")
     ],
@@ -79,20 +86,16 @@ def pretrain(
 
 
 class _Steps:
-    """Shows steps: a bar, and a line every half minute where there is none."""
+    """Shows steps."""
 
     def __init__(self, display: Any) -> None:
-        self._display, self._next = display, time.monotonic() + 30
+        self._display = display
 
     def __call__(self, event: dict[str, Any]) -> None:
         text = (
             f"step {event['step']}, error {event['reconstruction']:.4g}, explained {event['explained']:.3f}"
         )
         self._display.show("pretraining", event["progress"], text)
-        if time.monotonic() > self._next:
-            self._next += 30
-            if not self._display.live:
-                self._display.line(f"{event['seconds']:.0f} s: {text}")
 
 
 def _sources(data: Path | None, seed: int) -> tuple[AudioSource, AudioSource]:

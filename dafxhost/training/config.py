@@ -60,6 +60,8 @@ class TrainConfig:
         seed: of every random draw. device: where the networks run ("cpu", "cuda"); plugins run on the CPU.
         workers: worker processes; 0 is one a core. deadline: seconds one render may take.
         executor: where plugins run: "processes" (this machine) or "ray" (a cluster, see `RayExecutor`).
+        track: registered names of trackers, with commas between them (see `dafxhost.tracking`); log.jsonl is
+            written in any case.
     """
 
     effect: str = "mda-combo"
@@ -108,6 +110,7 @@ class TrainConfig:
     workers: int = 0
     deadline: float = 30.0
     executor: str = "processes"
+    track: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fft_sizes", tuple(self.fft_sizes))

@@ -30,6 +30,7 @@ from dafxhost.training.controller import Controller
 from dafxhost.training.memory import keep_memory
 from dafxhost.training.objective import Objective
 from dafxhost.training.pool import Pool, PoolMaker
+from dafxhost.training.recording import GradientWatch, Recorder, quantiles
 from dafxhost.training.scoring import score_settings
 from dafxhost.training.usage import CoreUsage
 
@@ -75,6 +76,8 @@ class Session:
         self, path: Path, config: TrainConfig, effect: Effect, on_event: OnEvent, stack: ExitStack
     ) -> None:
         self.path, self.config, self.on_event = path, config, on_event
+        self.recorder = Recorder(config, path, self._event)
+        stack.callback(self.recorder.end, "failed")
         self.began = time.monotonic()
         self.deadline = self.began + 60 * config.max_minutes * (1 - RESERVE)
         self.effect = effect
@@ -131,6 +134,8 @@ class Session:
             "failures": 0,
         }
         self.optimiser = self._optimiser()
+        self.gradients = GradientWatch(self.controller)
+        self._found: dict[str, list[float]] = {}  # settings at the last validation
         self.consistent = True  # False while an update is half done: then no state is written
         self._supervised_batches: Batches | None = None
         self._validation: ExampleBatch | None = None
@@ -241,7 +246,9 @@ class Session:
     def _update(self, loss: Tensor) -> None:
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.controller.parameters(), self.config.clip)
+        if self.about["phase"] != "supervised":  # whose steps are too short for it
+            self.gradients.look()
+        self.norm = nn.utils.clip_grad_norm_(self.controller.parameters(), self.config.clip)
         self.consistent = False
         self.optimiser.step()
         self.about["step"] += 1
@@ -278,6 +285,8 @@ class Session:
                 made, None, self.executor, self.judge, config.sample_rate, self.threads
             )
             self.about["untouched"] = float(np.nanmean(untouched))
+        self._found = quantiles(settings, self.effect.parameters)
+        self.recorder.validation(self._count(), made, settings, self.effect.parameters, self.executor)
         scores = score_settings(made, settings, self.executor, self.judge, config.sample_rate, self.threads)
         # Where every render failed there is nothing to praise.
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("inf")
@@ -303,6 +312,8 @@ class Session:
             "renders_per_second": done.renders / seconds if done else None,
             "audio_seconds_per_second": done.audio_seconds / seconds if done else None,
             "failures": about["failures"], "pool": about["pool"], "time_left": self._left(), **busy,
+            "gradient_cosine": self.gradients.take(), "settings": self._found,
+            "elapsed": round(time.monotonic() - self.began, 1),
         }  # fmt: skip
         runs.append_line(self.path / runs.LOG, entry)
         self.usage.take()  # validation is not part of the next epoch's steps
@@ -355,7 +366,21 @@ class Session:
     def _left(self) -> float:
         return max(0.0, round(self.deadline - time.monotonic(), 1))
 
+    def _count(self) -> int:
+        """Steps done in both phases."""
+        before = self.about["supervised_steps"] if self.about["phase"] != "supervised" else 0
+        return before + self.about["step"]
+
     def _event(self, event: str, **values: Any) -> None:
+        if event == "start":
+            self.recorder.start(self._count(), resumed=self._count() > 0)
+        elif event == "step" and self.recorder.active:
+            more = {"rate": self.optimiser.param_groups[0]["lr"], "gradient_norm": float(self.norm)}
+            self.recorder.step(self._count(), {**values, **more, "gradient_cosine": self.gradients.cosine})
+        elif event == "epoch":
+            self.recorder.epoch(self._count(), values)
+        elif event == "end":
+            self.recorder.end(values["reason"])
         self.on_event({"event": event, **values})
 
 
