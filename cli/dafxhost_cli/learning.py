@@ -9,11 +9,15 @@ import typer
 
 from dafxhost_cli import completion
 from dafxhost_cli.console import note, result, result_json, table
-<<<<<<< HEAD
-from dafxhost_cli.options import EFFECT_HELP, DataOption, ExecutorOption, Json, ReportOption, WorkersOption
-=======
-from dafxhost_cli.options import EFFECT_HELP, DataOption, ExecutorOption, Json, ProviderOption, WorkersOption
->>>>>>> comfort
+from dafxhost_cli.options import (
+    EFFECT_HELP,
+    DataOption,
+    ExecutorOption,
+    Json,
+    ProviderOption,
+    ReportOption,
+    WorkersOption,
+)
 
 if TYPE_CHECKING:
     from dafxhost.training.config import TrainConfig
@@ -72,15 +76,11 @@ def train(
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="New run folder [default: runs/EFFECT-TIME].")
     ] = None,
-<<<<<<< HEAD
-    resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to carry on with.")] = None,
-    report: ReportOption = None,
-=======
     resume: Annotated[
         Path | None,
         typer.Option("--resume", help="Run folder to carry on with.", autocompletion=completion.runs),
     ] = None,
->>>>>>> comfort
+    report: ReportOption = None,
     as_json: Json = False,
 ) -> None:
     """Train a controller for an effect.
