@@ -16,6 +16,7 @@ import typer
 from dafxhost.errors import DafxhostError
 from dafxhost_cli import applying, creating, learning, listing, measuring, pretraining, rendering
 from dafxhost_cli.console import note, result
+from dafxhost_cli.data import data_app
 
 app = typer.Typer(
     name="dafxhost",
@@ -36,6 +37,7 @@ app.command()(applying.preset)
 app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
 app.add_typer(creating.new)
+app.add_typer(data_app)
 
 
 def _version(wanted: bool) -> None:
