@@ -2,9 +2,9 @@
 
     python benchmarks/hostile_files.py [--count 1000] [--seed 0] [--json]
 
-Each is decoded whole and in an excerpt, in a process of its own kind (see `dafxhost.data.measuring`): no file may
-crash or hang that process, take memory that it does not need, or go unnamed if it cannot be read. The table that is
-printed stands in docs/data.md.
+Each is decoded whole by `dafxhost.data.measuring`'s processes, which no file may crash or hang; then the
+folder is drawn from at random places, as training does. Whatever cannot be read must be named, once. The
+table that is printed stands in docs/data.md.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import soundfile
 
 from dafxhost.data.facts import Facts
 from dafxhost.data.measuring import measure_all
+from dafxhost.data.sources import open_source
 
 RATES = (8000, 11025, 16000, 22050, 32000, 44100, 48000, 88200, 96000, 176400, 192000, 384000)
 CHANNELS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64)
@@ -35,7 +36,8 @@ SUBTYPES = (
     ("WAV", "PCM_U8", "wav"), ("WAV", "PCM_16", "wav"), ("WAV", "PCM_24", "wav"), ("WAV", "PCM_32", "wav"),
     ("WAV", "FLOAT", "wav"), ("WAV", "DOUBLE", "wav"), ("WAV", "ULAW", "wav"), ("WAV", "IMA_ADPCM", "wav"),
     ("WAVEX", "PCM_16", "wav"), ("RF64", "PCM_16", "wav"), ("W64", "PCM_16", "w64"),
-    ("AIFF", "PCM_S8", "aiff"), ("AIFF", "PCM_16", "aiff"), ("AIFF", "DOUBLE", "aif"), ("CAF", "PCM_16", "caf"),
+    ("AIFF", "PCM_S8", "aiff"), ("AIFF", "PCM_16", "aiff"), ("AIFF", "DOUBLE", "aif"),
+    ("CAF", "PCM_16", "caf"),
     ("CAF", "ALAC_16", "caf"), ("AU", "PCM_16", "au"), ("FLAC", "PCM_S8", "flac"), ("FLAC", "PCM_16", "flac"),
     ("FLAC", "PCM_24", "flac"), ("OGG", "VORBIS", "ogg"), ("OGG", "OPUS", "opus"),
     ("MP3", "MPEG_LAYER_III", "mp3"),
@@ -191,6 +193,17 @@ def read_all(folder: Path, workers: int | None = None, deadline: float = 60.0) -
     return measure_all([(path, 0) for path in sorted(folder.iterdir())], workers=workers, deadline=deadline)
 
 
+def draw_all(folder: Path, draws: int, seed: int) -> list[tuple[Path, str]]:
+    """Draw clips at random places, in this process; (path, reason) of what was found unreadable."""
+    source = open_source(folder, 44100, memory_limit=0)
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        clip, name = source.draw(rng, 2048, 44100)
+        if clip.shape != (1, 2048) or not np.isfinite(clip).all():
+            raise ValueError(f"{name} gave a clip of shape {clip.shape}, or one that is not finite")
+    return source.unreadable
+
+
 def rows(kinds: dict[str, str], found: list[Facts]) -> list[tuple[str, int, int, int, int, str]]:
     """(kind, files, read, refused, crashed or hung, the commonest reason), a row a kind."""
     by_kind: dict[str, list[Facts]] = defaultdict(list)
@@ -220,6 +233,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dafxhost-hostile-") as name:
         kinds = write(Path(name), wanted.count, wanted.seed)
         found = list(read_all(Path(name)))
+        named = [path for path, _ in draw_all(Path(name), 2 * wanted.count, wanted.seed)]
     table = rows(kinds, found)
     lost = [facts.problem for facts in found if "its decoder" in facts.problem]
     if wanted.json:
@@ -232,7 +246,15 @@ def main() -> int:
             print("| " + " | ".join(map(str, row)) + " |")
     for problem in lost:
         print(problem, file=sys.stderr)
-    return 1 if lost or len(found) != len(kinds) else 0
+    twice = len(named) - len(set(named))
+    readable = {facts.path for facts in found if not facts.problem}
+    wrongly = sum(str(path) in readable for path in named)
+    print(
+        f"{2 * wanted.count} clips drawn; {len(named)} files named as unreadable, {twice} of them twice, "
+        f"{wrongly} that can be read",
+        file=sys.stderr,
+    )
+    return 1 if lost or twice or wrongly or len(found) != len(kinds) else 0
 
 
 if __name__ == "__main__":

@@ -10,13 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soxr
 
 from dafxhost.data.audio_writing import AudioWriter, open_writer, write_audio
-from dafxhost.data.decoders import BLOCK, LIBRARY_ERRORS, SUFFIXES, AudioInfo, open_decoder, reason_of
-from dafxhost.errors import AudioFileError, ShapeError
+from dafxhost.data.decoders import (
+    BLOCK,
+    LIBRARY_ERRORS,
+    SUFFIXES,
+    AudioInfo,
+    FfmpegDecoder,
+    open_decoder,
+    reason_of,
+)
+from dafxhost.errors import AudioFileError, ShapeError, UsageError
 
 __all__ = [
     "BLOCK",
@@ -25,17 +34,21 @@ __all__ = [
     "AudioInfo",
     "AudioReader",
     "AudioWriter",
+    "Channels",
     "open_reader",
     "open_writer",
     "probe",
     "read_audio",
     "require_sound",
     "resample",
+    "take_channels",
     "write_audio",
 ]
 
 # Below this peak (-100 dBFS) there is nothing to hear and nothing to normalise; 16-bit dither lies above it.
 SILENCE = 1e-5
+Channels = Literal["mono", "stereo", "all"] | int
+"""What to make of a file's channels: their mean; two; all as they are; one, counted from 0."""
 
 
 class AudioReader:
@@ -43,6 +56,7 @@ class AudioReader:
 
     Attributes:
         info: rate, channels and length as the header says.
+        decoder: what reads it.
     """
 
     def __init__(self, path: str | os.PathLike[str], stream: int = 0) -> None:
@@ -51,8 +65,8 @@ class AudioReader:
         Raises:
             AudioFileError: missing, a folder, empty, corrupt, or without samples.
         """
-        self._decoder = open_decoder(Path(path), stream)
-        self.info = self._decoder.info
+        self.decoder = open_decoder(Path(path), stream)
+        self.info = self.decoder.info
         if self.info.frames < 1:
             self.close()
             raise AudioFileError(f"{path} holds no samples.")
@@ -65,7 +79,7 @@ class AudioReader:
                 f"nothing can be read from sample {frame} on."
             )
         try:
-            self._decoder.seek(frame)
+            self.decoder.seek(frame)
         except LIBRARY_ERRORS as error:
             raise self._broken(error) from error
 
@@ -81,7 +95,7 @@ class AudioReader:
         left = frames
         while left > 0 or not parts:
             try:
-                block = self._decoder.read(left)
+                block = self.decoder.read(left)
             except LIBRARY_ERRORS as error:
                 raise self._broken(error) from error
             if not np.isfinite(block).all():
@@ -100,7 +114,7 @@ class AudioReader:
             yield block
 
     def close(self) -> None:
-        self._decoder.close()
+        self.decoder.close()
 
     def _broken(self, error: BaseException) -> AudioFileError:
         return AudioFileError(f"{self.info.path} is corrupt: reading stopped with '{reason_of(error)}'.")
@@ -118,9 +132,12 @@ def open_reader(path: str | os.PathLike[str], stream: int = 0) -> AudioReader:
 
 
 def probe(path: str | os.PathLike[str], stream: int = 0) -> AudioInfo:
-    """Read a file's header and its first samples. Raises AudioFileError as `AudioReader` does."""
+    """Read a file's header and its first samples. Raises AudioFileError as `AudioReader` does.
+
+    Of files for ffmpeg the header alone: its start takes some 0.1 s.
+    """
     with AudioReader(path, stream) as reader:
-        if reader.read(4096).shape[1] == 0:
+        if not isinstance(reader.decoder, FfmpegDecoder) and reader.read(4096).shape[1] == 0:
             raise AudioFileError(f"{path} holds no samples, although its header says so.")
         return reader.info
 
@@ -132,6 +149,7 @@ def read_audio(
     start: int = 0,
     frames: int | None = None,
     mono: bool = False,
+    channels: Channels = "all",
     minimum: int = 1,
     stream: int = 0,
 ) -> tuple[np.ndarray, int]:
@@ -141,7 +159,8 @@ def read_audio(
         path: the file.
         sample_rate: resample to this rate, Hz; None keeps the file's.
         start, frames: the excerpt, in frames at the file's own rate; None reads to the end.
-        mono: mix the channels down to their mean.
+        mono: mix the channels down to their mean, as channels="mono" does.
+        channels: "all", "mono", "stereo" or a channel's number; see `take_channels`.
         minimum: fewest frames, at the file's own rate, that are acceptable.
         stream: which audio stream, in files with several.
 
@@ -157,7 +176,7 @@ def read_audio(
         rate, parts = reader.info.sample_rate, []
         left = reader.info.frames - start if frames is None else frames
         while left > 0 and (block := reader.read(min(left, 16 * BLOCK))).shape[1]:
-            parts.append(block.mean(axis=0, keepdims=True) if mono else block)
+            parts.append(take_channels(block, "mono" if mono else channels, path))
             left -= block.shape[1]
     length = sum(part.shape[1] for part in parts)
     if length == 0:
@@ -176,6 +195,30 @@ def read_audio(
 
 def _count(samples: int) -> str:
     return f"{samples} sample{'' if samples == 1 else 's'}"
+
+
+def take_channels(audio: np.ndarray, channels: Channels, what: object = "this") -> np.ndarray:
+    """`[C, T]` as asked for.
+
+    Args:
+        channels: "all" leaves it; "mono" is the mean; "stereo" gives two: mono doubled, of more the first
+            two; a number is one channel, counted from 0.
+        what: names the audio in errors.
+
+    Raises:
+        AudioFileError: it has no channel of that number. UsageError: `channels` is none of these.
+    """
+    if channels == "all":
+        return audio
+    if channels == "mono":
+        return audio.mean(axis=0, keepdims=True)
+    if channels == "stereo":
+        return np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio[:2]
+    if not isinstance(channels, int) or channels < 0:
+        raise UsageError(f'channels {channels!r} is none of "mono", "stereo", "all" or a number from 0')
+    if channels >= len(audio):
+        raise AudioFileError(f"{what} has no channel {channels}; it has {len(audio)}, counted from 0.")
+    return audio[channels : channels + 1]
 
 
 def require_sound(audio: np.ndarray, what: str) -> None:

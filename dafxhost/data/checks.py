@@ -28,7 +28,7 @@ def is_silent(audio: np.ndarray) -> bool:
 
 
 def clipped_samples(audio: np.ndarray) -> int:
-    """How many samples of `[C, T]` stand in runs of three or more at full scale (of one sign or the other)."""
+    """How many samples of `[C, T]` stand in runs of three or more at full scale, of one sign."""
     if not audio.size or float(np.abs(audio).max()) < FULL_SCALE:
         return 0
     return sum(_in_runs(row >= FULL_SCALE) + _in_runs(row <= -FULL_SCALE) for row in audio)

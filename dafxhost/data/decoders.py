@@ -83,6 +83,8 @@ class Decoder(Protocol):
 def reason_of(error: BaseException) -> str:
     """A library's own words, without the path and "Error opening" that ours already say."""
     text = getattr(error, "error_string", None) or str(error)
+    if "possibly a pipe?" in text:  # libsndfile's words where mpg123 finds no MP3
+        text = "no MP3 in it"
     return " ".join(str(text).replace("\n", " ").split()).rstrip(". ")
 
 
@@ -137,6 +139,9 @@ class SndfileDecoder:
                 f"{path} cannot be read as audio: it is corrupt or of no known format ({reason_of(error)})."
             ) from error
         f = self._file
+        if f.format == "RAW":  # libsndfile takes anything named .au or .vox for sound without a header
+            f.close()
+            raise AudioFileError(f"{path} cannot be read as audio: it has no known format's header.")
         self.info = AudioInfo(path, f.samplerate, f.channels, f.frames, f.format, f.subtype)
         self._last_page: int | None = None
 

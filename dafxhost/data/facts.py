@@ -1,7 +1,7 @@
 """What there is to know of one recording, measured in one pass over it; and the worker that measures many.
 
-`python -m dafxhost.data.facts` reads requests from standard input and answers on standard output, a line of JSON
-each. A decoder that crashes or hangs takes only that process with it.
+`python -m dafxhost.data.facts` reads requests from standard input and answers on standard output, a line of
+JSON each. A decoder that crashes or hangs takes only that process with it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Facts:
         problem: why it cannot be read, in one sentence; "" if it can, and only then the rest is meant.
         sample_rate: Hz. channels: count. frames: samples that were decoded. promised: what the header says.
         format, subtype: e.g. "WAV", "PCM_16".
-        peak, rms: dBFS, at least -200. loudness: LUFS, None without pyloudnorm or where nothing passes its gates.
+        peak, rms: dBFS, at least -200.
+        loudness: LUFS; None without pyloudnorm, or where nothing passes its gates.
         silence: share of 50 ms windows below -60 dBFS, 0..1. silent: no sample above -80 dBFS.
         clipped: samples in runs of three or more at full scale, all channels together.
         digest: of the decoded samples, rate and channels: equal for a WAV file and its FLAC copy.
@@ -98,7 +99,7 @@ def decibels(amplitude: float) -> float:
 
 
 def measure(path: str | os.PathLike[str], stream: int = 0) -> Facts:
-    """Decode a recording from beginning to end and say what it is; raises nothing for what is wrong with it."""
+    """Decode a recording from beginning to end; what is wrong with it is in the answer, not raised."""
     path = Path(path)
     size = path.stat().st_size if path.is_file() else 0
     try:

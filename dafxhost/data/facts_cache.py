@@ -25,8 +25,8 @@ _TABLE = """create table if not exists facts (
 class FactsCache:
     """Facts by path and stream, valid while the file's size and time stay; a context manager.
 
-    A cache that cannot be read or written costs measuring again and nothing else. What `put` was given is on disk
-    half a second later, or when the cache is closed.
+    A cache that cannot be read or written costs measuring again and nothing else. What `put` was given is on
+    disk with the first `put` half a second later, or when the cache is closed.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Many recordings measured at once, in processes of their own: what one file does to its decoder harms no other."""
+"""Many recordings measured at once, in processes of their own: one that crashes its decoder harms no other."""
 
 from __future__ import annotations
 
