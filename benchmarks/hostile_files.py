@@ -75,14 +75,14 @@ class Maker:
     MPEG-4 and ADTS files are among the originals where ffmpeg is installed.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, mpeg4: bool = True) -> None:
         self.seed = seed
         rng = np.random.default_rng(seed)
         self.originals = [
             (encoded(_sound(rng, 9000, 2), 48000 if subtype == "OPUS" else 44100, form, subtype), suffix)
             for form, subtype, suffix in SUBTYPES
         ]
-        if shutil.which("ffmpeg"):
+        if mpeg4 and shutil.which("ffmpeg"):
             self.originals += [(self._by_ffmpeg(suffix), suffix) for suffix in ("m4a", "aac")]
 
     def _by_ffmpeg(self, suffix: str) -> bytes:
