@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, signal: np.ndarray) -> Path
     return root
 
 
-def starts(total: int, frames: int, count: int = 24) -> list[int]:
+def starts(total: int, frames: int, count: int = 12) -> list[int]:
     rng = np.random.default_rng(1)
     last = total - frames
     return [
@@ -71,10 +71,10 @@ def test_mpeg_4_excerpts_lie_where_they_are_asked_for(
     padding = 1024 if name == "a.aac" else 0
     # The container states lengths in milliseconds.
     assert whole.shape[0] == 2 and (padding or abs(whole.shape[1] - FRAMES) <= RATE // 1000)
-    for start in (0, 44_099, 61_234, FRAMES - 3000):
+    for start in (44_099, 61_234, FRAMES - 3000):
         excerpt, _ = read_audio(path, start=start, frames=2000)
         assert excerpt.shape == (2, 2000)
-        assert place_of(excerpt[0], signal[:, 0], start) == start - padding or start < padding
+        assert place_of(excerpt[0], signal[:, 0], start) == start - padding
         if codec == "alac":
             np.testing.assert_array_equal(excerpt, whole[:, start : start + 2000])
 
