@@ -247,11 +247,12 @@ def main() -> int:
     for problem in lost:
         print(problem, file=sys.stderr)
     twice = len(named) - len(set(named))
-    readable = {facts.path for facts in found if not facts.problem}
+    # Those cut short can be read up to there, and are refused where a clip would lie behind it.
+    readable = {f.path for f in found if not f.problem and f.frames >= f.promised}
     wrongly = sum(str(path) in readable for path in named)
     print(
         f"{2 * wanted.count} clips drawn; {len(named)} files named as unreadable, {twice} of them twice, "
-        f"{wrongly} that can be read",
+        f"{wrongly} that can be read to their end",
         file=sys.stderr,
     )
     return 1 if lost or twice or wrongly or len(found) != len(kinds) else 0
