@@ -28,6 +28,7 @@ from dafxhost_cli import (
     runs,
 )
 from dafxhost_cli.console import be_quiet, note, result
+from dafxhost_cli.data import data_app
 from dafxhost_cli.options import add_quiet
 
 
@@ -61,6 +62,7 @@ app.add_typer(creating.new)
 app.add_typer(runs.runs_app, name="runs")
 app.command()(doctor.doctor)
 app.command()(completion.completion)
+app.add_typer(data_app)
 
 
 def _version(wanted: bool) -> None:

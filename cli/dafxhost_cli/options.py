@@ -21,7 +21,8 @@ ProviderOption = Annotated[
     ),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of recordings; without it, a synthetic corpus.")
+    Path | None,
+    typer.Option("--data", help="Recordings: folder, data set or manifest; else a synthetic corpus."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random draw.", min=0)]
 ExecutorOption = Annotated[

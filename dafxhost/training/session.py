@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dafxhost.data.examples import ExampleBatch, Examples
-from dafxhost.data.sources import AudioSource, FolderSource, Split
+from dafxhost.data.sources import AudioSource, Split, open_source
 from dafxhost.effects import Effect
 from dafxhost.encoders import Encoder, load_encoder
 from dafxhost.errors import UsageError
@@ -48,7 +48,7 @@ def make_source(config: TrainConfig, split: Split) -> AudioSource:
     """The config's audio: its folder, or the synthetic corpus. `split` is "train" or "validation"."""
     if config.data:
         fraction = config.validation_fraction
-        return FolderSource(config.data, config.sample_rate, split, validation_fraction=fraction)
+        return open_source(config.data, config.sample_rate, split, validation_fraction=fraction)
     from dafxhost.data.corpus import SyntheticCorpus
 
     bank = config.corpus_bank if split == "train" else min(config.corpus_bank, VALIDATION_BANK)
