@@ -289,7 +289,10 @@ class _Training:
 def check_inputs(inputs: Tensor) -> None:
     """Raise AudioFileError if nothing varies in the inputs: then there is nothing to learn."""
     if float(inputs.std()) < 1e-6:
-        raise AudioFileError("the clips are silent or all the same: there is nothing to train on.")
+        raise AudioFileError(
+            "there is nothing to train on: the clips are silent or all the same, or, where differences are "
+            "wanted, went through no effect."
+        )
 
 
 def check_writable(path: Path) -> None:
