@@ -307,7 +307,12 @@ QUICK = ("--max-steps", "2", "--examples", "3", "--effects", "none", "--seed", "
     ("name", "options", "size"),
     [
         ("spectrogram-vae", ("--latent", "16", "--beta", "2", "--kl-schedule", "cyclical"), 16),
-        ("spectrogram-vae", ("--input", "stft", "--compression", "log", "--strides", "3,2"), 128),
+        pytest.param(
+            "spectrogram-vae",
+            ("--input", "stft", "--compression", "log", "--strides", "3,2"),
+            128,
+            marks=pytest.mark.slow,
+        ),
         ("mel-cae", ("--mels", "10", "--frames", "474", "--hop", "256", "--latent", "8"), 8),
         ("embedding-vae", ("--join", "concat", "--latent", "256"), 974),
     ],
@@ -328,10 +333,11 @@ def test_pretrain_as_typed(
         assert rate == RATE and len(audio) == 6 * 12_288 and json.loads(out)["explained"] < 1
 
 
+@pytest.mark.slow
 def test_going_on_with_weights(call: Call, tmp_path: Path, folder: Path) -> None:
     first = ("pretrain", "mel-cae", "--data", folder, *QUICK)
     assert call(*first, "--out", "a", "--latent", "8")[0] == 0
-    code, out, err = call(*first, "--out", "b", "--start-from", "a.safetensors", "--json")
+    code, _, err = call(*first, "--out", "b", "--start-from", "a.safetensors", "--json")
     assert code == 0, err
     assert load_encoder(tmp_path / "b").embedding_size == 8
     a, b = (load_encoder(tmp_path / name).state_dict() for name in "ab")

@@ -21,7 +21,7 @@ from dafxhost_encoders.trainables import EFFECTS, PretrainJob
 
 CLIP_SECONDS = 5.0
 CORPUS_ITEMS, CORPUS_VALIDATION_ITEMS = 60, 12
-MEL: dict[str, Any] = {"n_fft": 2048, "hop": 1024, "patch_frames": 16, "channels": [16, 32]}
+MEL: dict[str, Any] = {"n_fft": 2048, "hop": 1024, "patch_frames": 8, "channels": [16, 32]}
 STFT: dict[str, Any] = {"n_fft": 512, "hop": 256, "patch_frames": 8, "channels": [16, 32]}
 _ARCHITECTURE = {
     "latent": "embedding_size",
