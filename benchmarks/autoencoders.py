@@ -37,6 +37,7 @@ HELD_OUT_EFFECTS = ("mda-leslie", "mda-combo", "mda-subsynth")
 PAIRS = {"examples": 250, "max_epochs": 80}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "spectrogram-vae": ("spectrogram-vae", {"max_epochs": 16}),
+    "spectrogram-vae-16-frames": ("spectrogram-vae", {"frames": 16, "max_epochs": 36}),
     "spectrogram-vae-stft": ("spectrogram-vae", {"input": "stft", "examples": 40, "max_epochs": 20}),
     "mel-cae": ("mel-cae", {"max_epochs": 16}),
     **{
@@ -45,8 +46,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         for latent in (64, 256)
     },
 }
+RATE = 24_000
 SPEED = "speed"
-SPEED_EPOCHS = 7
+SPEED_EPOCHS = 4
 
 
 def train(name: str, data: Path, out: Path, max_minutes: float, seed: int) -> dict[str, Any]:
@@ -56,17 +58,21 @@ def train(name: str, data: Path, out: Path, max_minutes: float, seed: int) -> di
     return trainable(encoder).train(job)
 
 
-def test(encoder: Autoencoder, folder: Path, effects: tuple[str, ...], examples: int) -> dict[str, Any]:
-    """`Quality` on clips of `folder` through `effects`."""
-    source = FolderSource(folder, encoder.sample_rate)
-    with EffectClips(source, effects, sample_rate=encoder.sample_rate) as clips:
-        quality = measure(encoder, make_epoch(clips, encoder, examples, (12345,)).inputs)
-    return dict(vars(quality))
+def test(encoders: dict[str, Autoencoder], folder: Path, examples: int) -> dict[str, Any]:
+    """`Quality` of each on the same clips of `folder`, through either group of effects."""
+    out: dict[str, Any] = {name: {} for name in encoders}
+    source = FolderSource(folder, RATE)
+    for key, effects in (("unseen_recordings", EFFECTS), ("and_effects", HELD_OUT_EFFECTS)):
+        with EffectClips(source, effects, sample_rate=RATE) as clips:
+            for name, encoder in encoders.items():
+                quality = measure(encoder, make_epoch(clips, encoder, examples, (12345,)).inputs)
+                out[name][key] = dict(vars(quality))
+    return out
 
 
 def speed(data: Path) -> dict[str, Any]:
     """What an epoch of 250 new training examples and 25 held-out ones costs, rendered while it trains."""
-    source = FolderSource(data, 24_000)
+    source = FolderSource(data, RATE)
     torch.manual_seed(1)
     # As `dafxhost pretrain spectrogram-vae` makes it.
     encoder = SpectrogramVAE(input="mel", patch_frames=8, channels=(16, 32), beta=0.02)
@@ -120,18 +126,15 @@ def main() -> None:
     done: dict[str, Any] = {"machine": machine(), "models": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.out or Path(temporary)
+        encoders: dict[str, Autoencoder] = {}
         for name in (n for n in options.only if n != SPEED):
-            out = folder / name
-            trained: dict[str, Any] = {}
-            if not weights_paths(out)[0].exists():
+            if not weights_paths(folder / name)[0].exists():
                 print(f"training {name}", file=sys.stderr)
-                trained = train(name, options.data, out, options.max_minutes, options.seed)
-            encoder = load_encoder(out)
-            assert isinstance(encoder, Autoencoder)
-            row: dict[str, Any] = {k: trained.get(k) for k in ("seconds", "steps", "epochs")}
-            for key, effects in (("unseen_recordings", EFFECTS), ("and_effects", HELD_OUT_EFFECTS)):
-                row[key] = test(encoder, options.test, effects, options.examples)
-            done["models"][name] = row
+                train(name, options.data, folder / name, options.max_minutes, options.seed)
+            encoder = load_encoder(folder / name)
+            assert isinstance(encoder, Autoencoder) and encoder.sample_rate == RATE
+            encoders[name] = encoder
+        done["models"] = test(encoders, options.test, options.examples) if encoders else {}
     if SPEED in options.only:
         done[SPEED] = speed(options.data)
     print(json.dumps(done, indent=2) if options.json else "\n".join(page(done)))
