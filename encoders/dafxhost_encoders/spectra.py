@@ -104,6 +104,7 @@ class CompressedSpectrogram(nn.Module):
         power: float = 0.3,
     ) -> None:
         super().__init__()
+        self.magnitude = Magnitude(n_fft, hop)  # checks both
         if bands not in BANDS:
             raise UsageError(f"encoder option input must be {' or '.join(BANDS)}, not {bands!r}")
         if compression not in COMPRESSIONS:
@@ -114,7 +115,6 @@ class CompressedSpectrogram(nn.Module):
             raise UsageError(f"encoder option power must be above 0 and at most 1, not {power!r}")
         check_option("mels", mels, 1, n_fft)
         self.kind, self.mels, self.compression, self.power = bands, mels, compression, float(power)
-        self.magnitude = Magnitude(n_fft, hop)
         self.bands = mels if bands == "mel" else n_fft // 2 + 1
         filters = mel_filters(n_fft, mels, sample_rate) if bands == "mel" else torch.zeros(0, 0)
         self.register_buffer("filters", filters, persistent=False)
