@@ -71,6 +71,13 @@ def encoders(incomplete: str) -> list[str]:
     return _beginning(_names("encoder"), incomplete)
 
 
+def trainables(incomplete: str) -> list[str]:
+    """What `dafxhost pretrain` trains."""
+    from dafxhost_encoders.trainables import TRAINABLES
+
+    return _beginning([entry.name for entry in TRAINABLES], incomplete)
+
+
 def estimators(incomplete: str) -> list[str]:
     return _beginning(_names("estimator"), incomplete)
 

@@ -24,6 +24,7 @@ from dafxhost_cli import (
     listing,
     measuring,
     pretraining,
+    reconstructing,
     rendering,
     runs,
 )
@@ -58,6 +59,7 @@ app.command()(applying.apply)
 app.command()(applying.preset)
 app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
+app.command()(reconstructing.reconstruct)
 app.add_typer(creating.new)
 app.add_typer(runs.runs_app, name="runs")
 app.command()(doctor.doctor)
