@@ -21,11 +21,12 @@ def brightness(clip: Clip) -> float:
     Raises:
         Undefined: nothing above 2 kHz, or nothing at all.
     """
-    every = spectra.total_power(_frames(clip.audible), _SIZE).sum()
-    high = spectra.total_power(_frames(steep(clip.audible, 2000.0, "highpass", clip.rate)), _SIZE).sum()
-    power = spectra.power(_frames(steep(clip.audible, 100.0, "highpass", clip.rate)), _SIZE)
+    frames = ("hamming", _SIZE, _HOP)
+    every = spectra.total_power(clip.audible, *frames).sum()
+    high = spectra.total_power(steep(clip.audible, 2000.0, "highpass", clip.rate), *frames).sum()
+    power = spectra.power(steep(clip.audible, 100.0, "highpass", clip.rate), *frames)
     # The power-weighted mean of frames' ratios and centroids is the ratio and centroid of the sums.
-    total = power.sum(axis=0)
+    total = power.sum(axis=0, dtype=np.float64)
     if every <= 0 or total.sum() <= 0:
         raise Undefined("there is no sound above 20 Hz")
     centroid = float(total @ np.linspace(0.0, clip.rate / 2.0, len(total))) / float(total.sum())
@@ -33,6 +34,3 @@ def brightness(clip: Clip) -> float:
     coefficients = {"share above 2 kHz": 4.613128018020465, "centroid": 17.378889309312974}
     return regression(parts, coefficients, 17.434733750553022)
 
-
-def _frames(samples: np.ndarray) -> np.ndarray:
-    return spectra.windowed(samples, "hamming", _SIZE, _HOP)

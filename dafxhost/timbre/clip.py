@@ -8,7 +8,7 @@ import numpy as np
 import scipy.signal
 import soxr
 
-from dafxhost.timbre import envelope, loudness, onsets, zwicker
+from dafxhost.timbre import envelope, loudness, onsets, spectra, zwicker
 
 LOWEST_RATE = 44_100
 """Hz; clips below it are brought to it, because the bands of loudness reach to 12.5 kHz."""
@@ -53,6 +53,10 @@ class Clip:
         """`samples` without what lies below 20 Hz, at a peak of 1."""
         filtered = steep(self.samples, 20.0, "highpass", self.rate)
         return filtered / np.abs(filtered).max()
+
+    @cached_property
+    def stft(self) -> np.ndarray:
+        return spectra.stft(self.samples)
 
     @cached_property
     def envelope(self) -> np.ndarray:

@@ -9,7 +9,8 @@ from dafxhost.timbre.clip import Clip, steep
 from dafxhost.timbre.peaks import find_peaks
 from dafxhost.timbre.undefined import Undefined, log10, regression
 
-_SIZE, _HOP = 4096, 1024
+_SIZE = 4096
+_FRAMES = ("hamming", _SIZE, 1024)
 _QUIET = 10.0 ** (-60 / 20)  # power of a frame
 _DECAYED = 10.0 ** (-40 / 20)  # of the RMS envelope
 _RMS = 256
@@ -36,10 +37,9 @@ def depth(clip: Clip) -> float:
     Raises:
         Undefined: no sound above 20 Hz, or none of its parts.
     """
-    frames = spectra.windowed(clip.audible, "hamming", _SIZE, _HOP)
-    scale = spectra.window("hamming", frames.shape[1]).sum() ** -2
-    spectrum = spectra.power(frames, _SIZE) * scale
-    power = spectrum.sum(axis=1)
+    spectrum = spectra.power(clip.audible, *_FRAMES)
+    scale = spectra.window("hamming", min(_SIZE, len(clip.audible))).sum() ** -2
+    power = spectrum.sum(axis=1, dtype=np.float64) * scale
     if not power.sum() > 0:
         raise Undefined("there is no sound above 20 Hz")
     loud = power > _QUIET
@@ -50,7 +50,7 @@ def depth(clip: Clip) -> float:
         "low centroid": min(_centroid(clip, loud, power), 2000.0),
         "share of low frequencies": share,
         "duration": duration,
-        "pitch": _pitch(spectrum.sum(axis=0), clip.rate),
+        "pitch": _pitch(spectrum.sum(axis=0, dtype=np.float64), clip.rate),
         "share times duration": share * duration,
         "bent share times duration": bent * duration,
     }
@@ -60,12 +60,12 @@ def depth(clip: Clip) -> float:
 def _share(clip: Clip) -> np.ndarray:
     """Power of each frame below 500 Hz."""
     low = steep(clip.audible, 500.0, "lowpass", clip.rate)
-    return spectra.total_power(spectra.windowed(low, "hamming", _SIZE, _HOP), _SIZE)
+    return spectra.total_power(low, *_FRAMES)
 
 
 def _centroid(clip: Clip, loud: np.ndarray, power: np.ndarray) -> float:
     low = steep(clip.audible, 2000.0, "lowpass", clip.rate)
-    spectrum = spectra.power(spectra.windowed(low, "hamming", _SIZE, _HOP), _SIZE)
+    spectrum = spectra.power(low, *_FRAMES).astype(np.float64)
     hertz = np.linspace(0.0, clip.rate / 2.0, spectrum.shape[1])
     total = spectrum.sum(axis=1)
     centroids = np.where(loud & (total > 0), spectrum @ hertz / np.where(total > 0, total, 1.0), 0.0)
@@ -75,7 +75,7 @@ def _centroid(clip: Clip, loud: np.ndarray, power: np.ndarray) -> float:
 def _mean_duration(clip: Clip) -> float:
     """Seconds from an onset's loudest frame to -40 dB or to the next onset, the mean over onsets."""
     shape = envelope.peak_envelope(clip.audible, clip.rate, 0.2)
-    strength = onsets.onset_strength(clip.audible, clip.rate)
+    strength = onsets.onset_strength(spectra.stft(clip.audible), clip.rate)
     found = [place // _RMS for place in onsets.find_onsets(strength, shape, clip.rate, 512)]
     level = envelope.rms_envelope(clip.audible, _RMS, _RMS)
     level = level / level.max()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy.ndimage
 
 HOLD_SECONDS = 0.01
 
@@ -13,45 +14,63 @@ def peak_envelope(samples: np.ndarray, rate: int, decay_seconds: float) -> np.nd
     """Follows `|samples|` up at once, holds for 10 ms, then falls by the clip's peak in `decay_seconds`.
 
     The definition is a recursion over samples (Audio Commons D5.2, "sample and hold"). Only samples that
-    no earlier one's fall from its own level would cover can touch the envelope, hold or not, and there are few
-    of them; between two touches it is known.
+    no earlier one's hold and fall are known to cover can touch the envelope, and there are few of them; between
+    two touches it is known.
     """
     level = np.abs(samples)
     top = float(level.max())
     fall = top / (decay_seconds * rate)
     hold = math.ceil(HOLD_SECONDS * rate)
-    ramp = level + fall * np.arange(len(level))
-    could = np.flatnonzero(ramp >= np.maximum.accumulate(ramp) - 1e-9 * top)
-    at, heights, waits = _touches(could.tolist(), level[could].tolist(), fall, hold)
-    lengths = np.diff([*at, len(level)])
+    ramp = fall * np.arange(len(level))
+    lowest = np.maximum.accumulate(level + ramp) - ramp
+    highest = np.maximum.accumulate(_last_largest(level, hold) + ramp) - ramp
+    # Where the signal is above all that the envelope can be, it is the envelope, and covers what follows.
+    certain = level >= np.concatenate([[0.0], highest[:-1]])
+    cover = _last_largest(np.where(certain, level, 0.0), hold)
+    could = np.flatnonzero((level >= lowest - 1e-9 * top) & (level >= cover))
+    touched, falling = _touches(could, level[could], fall, hold)
+    at, waits = could[touched], np.where(falling[touched], 0, hold)
+    lengths = np.diff(at, append=len(level))
     since = np.arange(len(level)) - np.repeat(at, lengths)
     fallen = np.maximum(since - np.repeat(waits, lengths), 0) * fall
-    return np.repeat(heights, lengths) - fallen
+    return np.repeat(level[at], lengths) - fallen
 
 
-def _touches(
-    places: list[int], levels: list[float], fall: float, hold: int
-) -> tuple[list[int], list[float], list[int]]:
-    """(sample, level, samples that it is held) wherever the envelope is the signal."""
-    last, height, wait = places[0], levels[0], hold
-    at, heights, waits = [last], [height], [wait]
-    for place, level in zip(places[1:], levels[1:], strict=True):
-        gap = place - last
-        if gap <= wait + 1:
-            before, below = height, height if gap <= wait else height - fall
-        else:
-            before = height - (gap - 1 - wait) * fall
-            below = before - fall
-        if level >= before:
-            last, height, wait = place, level, hold
-        elif gap > wait and level >= below:
-            last, height, wait = place, level, 0  # met on the way down: it goes on falling from here
-        else:
+def _last_largest(values: np.ndarray, before: int) -> np.ndarray:
+    """The largest of each value and so many before it."""
+    size = before + 1
+    return np.asarray(scipy.ndimage.maximum_filter1d(values, size, origin=(size - 1) // 2, mode="nearest"))
+
+
+def _touches(places: np.ndarray, levels: np.ndarray, fall: float, hold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of places where the envelope could be the signal: where it is (bool), and where it is so on its way down,
+    from where it goes on falling without a hold (bool).
+
+    Runs of neighbours that rise are looked at as one: once the envelope is the signal it stays so.
+    """
+    touched, falling = np.zeros(len(places), bool), np.zeros(len(places), bool)
+    follows = (np.diff(places) == 1) & (np.diff(levels) >= 0)
+    stops = np.append(np.flatnonzero(~follows) + 1, len(places)).tolist()
+    at, of = places.tolist(), levels.tolist()
+    last, height, wait, start = -1, 0.0, hold, 0
+    spans: list[tuple[int, int]] = []
+    for stop in stops:
+        if at[stop - 1] - last <= wait and of[stop - 1] < height:  # all of it below what is held
+            start = stop
             continue
-        at.append(last)
-        heights.append(height)
-        waits.append(wait)
-    return at, heights, waits
+        for i in range(start, stop):
+            gap, level = at[i] - last, of[i]
+            before = height if gap <= wait + 1 else height - (gap - 1 - wait) * fall
+            if level >= before or (gap > wait and level >= before - fall):
+                falling[i] = level < before
+                spans.append((i, stop))
+                last, height = at[stop - 1], of[stop - 1]
+                wait = 0 if level < before and i == stop - 1 else hold
+                break
+        start = stop
+    for first, stop in spans:
+        touched[first:stop] = True
+    return touched, falling
 
 
 def rms_envelope(samples: np.ndarray, size: int, hop: int) -> np.ndarray:

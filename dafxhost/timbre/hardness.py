@@ -16,6 +16,7 @@ _LEAD = 4096  # zeros before the clip, and one more
 _BAND_HOP = 128
 _ROLL_OFF = 10.0 ** (-75 / 20)
 _ROLL_ON = 0.05
+_FEW_BINS = 64
 _LONGEST = 0.1  # seconds of an attack
 _ATTACK_SECONDS = 0.125  # whose centroid is taken
 _LEAST_CENTROID = 200.0
@@ -64,7 +65,7 @@ def hardness(clip: Clip) -> float:
         "bandwidth": log10(width if width > 512.0 else least),
         "attack centroid": log10(max(centroid, _LEAST_CENTROID)),
         "loudness of the mid band": log10(loudness.mean(loudness.weighted(70, 140), 1)),
-        "share of percussion": log10(_percussion(clip.samples)),
+        "share of percussion": log10(_percussion(clip)),
         "onset strength": log10(float(np.mean(attacks.strengths))),
         "attack time": float(np.mean(attacks.times)),
     }
@@ -80,7 +81,7 @@ def _weighted(values: list[float], weights: list[float]) -> float:
 def _attacks(clip: Clip) -> _Attacks:
     samples = np.pad(clip.samples, (_LEAD + 1, 0))
     shape = np.pad(clip.envelope, (_LEAD + 1, 0))
-    strength = onset_strength(samples, clip.rate)
+    strength = onset_strength(spectra.stft(samples), clip.rate)
     widths = _bandwidths(samples, clip.rate)
     onsets = find_all(shape, strength, clip.rate)
     steps = [max(0, place - _LEAD) // _BAND_HOP for place in onsets]
@@ -114,14 +115,25 @@ def _bandwidths(samples: np.ndarray, rate: int) -> np.ndarray:
     for magnitude in spectra.magnitude_chunks(samples, _LEAD, _BAND_HOP):
         total = magnitude.sum(axis=1)
         levels.append(total)
-        below = np.cumsum(magnitude, axis=1, out=None) < _ROLL_ON * total[:, None]
-        first.append(below.sum(axis=1))
+        first.append(_roll_on(magnitude, _ROLL_ON * total))
         audible = magnitude[:, ::-1] >= threshold
         top = magnitude.shape[1] - 1 - audible.argmax(axis=1)
         last.append(np.where(audible.any(axis=1), top, -1))
     level, start, stop = (np.concatenate(x) for x in (levels, first, last))
     loud = level > 0.1 * (level.max() - level.min()) + level.min()
     return np.where(loud & (stop >= 0), (stop - start) * (rate / _LEAD), 0.0)
+
+
+def _roll_on(magnitude: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """First bin `[R]` up to which the rows of `[R, bins]` add up to their limits; it is low as a rule."""
+    found = np.empty(len(magnitude), int)
+    open_rows, bins = np.arange(len(magnitude)), _FEW_BINS
+    while len(open_rows):
+        sums = np.cumsum(magnitude[open_rows, :bins], axis=1)
+        done = (sums[:, -1] >= limits[open_rows]) | (bins >= magnitude.shape[1])
+        found[open_rows[done]] = (sums[done] < limits[open_rows[done], None]).sum(axis=1)
+        open_rows, bins = open_rows[~done], 8 * bins
+    return found
 
 
 def _widest(band: np.ndarray, rate: float) -> float | None:
@@ -149,13 +161,12 @@ def _centroid(samples: np.ndarray, rate: int) -> float | None:
     return float(hertz[inside] @ magnitude[inside]) / total if total > 0 else None
 
 
-def _percussion(samples: np.ndarray) -> float:
+def _percussion(clip: Clip) -> float:
     """Share of percussion in the RMS of frames of 1024 samples every 512."""
-    spectrum = spectra.stft(samples)
-    hits = spectra.inverse_stft(spectra.percussive(spectrum))
+    hits = spectra.inverse_stft(spectra.percussive(clip.stft))
     if not len(hits):
         raise Undefined("the clip is too short for a share of percussion: that needs 512 samples")
-    rest = samples[: len(hits)] - hits
+    rest = clip.samples[: len(hits)] - hits
     one, two = (envelope.rms_envelope(x, 1024, 512) for x in (hits, rest))
     total = float((one + two).sum())
     return float(one.sum()) / total if total > 0 else 0.0

@@ -14,13 +14,12 @@ _LEAST_STRENGTH = 3.0
 _DELTA = 0.07
 
 
-def onset_strength(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Mean rise of 128 mel bands, dB, from each frame of 2048 every 512 to the next, `[1 + T // 512]`.
+def onset_strength(spectrum: np.ndarray, rate: int) -> np.ndarray:
+    """Of an STFT `[frames, 1025]` (`spectra.stft`), `[frames]`: mean rise of 128 mel bands from frame to frame, dB.
 
     S. Boeck and G. Widmer, "Maximum filter vibrato suppression for onset detection", DAFx 2013, without the
     maximum filter: what librosa's `onset_strength` computes by default, floor of 80 dB and shift included.
     """
-    spectrum = spectra.stft(samples)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     mel = np.asarray(spectra.mel_bands(rate) @ power.T)
     level = 10.0 * np.log10(np.maximum(mel, 1e-10))
@@ -65,7 +64,7 @@ def _picked(strength: np.ndarray, rate: int) -> np.ndarray:
         return np.zeros(0, int)
     before, around = int(np.ceil(0.03 * rate // HOP)), int(np.ceil(0.10 * rate // HOP))
     padded = np.concatenate([np.full(before, -1.0), x])
-    tops = np.flatnonzero(x == sliding_window_view(padded, before + 1).max(axis=1))
+    tops = np.flatnonzero((x == sliding_window_view(padded, before + 1).max(axis=1)) & (x >= _DELTA))
     frames, free = [], 0
     for n in tops.tolist():
         if n >= free and x[n] >= x[max(0, n - around) : n + around + 1].mean() + _DELTA:

@@ -38,7 +38,7 @@ def warmth(clip: Clip) -> float:
         Undefined: no segment has a spectrum.
     """
     loudness = clip.specific
-    places = find_all(clip.envelope, onset_strength(clip.samples, clip.rate), clip.rate)
+    places = find_all(clip.envelope, onset_strength(clip.stft, clip.rate), clip.rate)
     measured, weights = [], []
     for i, place in enumerate(places):
         end = len(clip.samples) if place == places[-1] else places[i + 1]
@@ -65,7 +65,7 @@ def _segment(samples: np.ndarray, rate: int) -> tuple[float, float, float] | Non
     if len(samples) < 2:
         return None
     hop = _SIZE - _SIZE // 8
-    spectrum = spectra.power(spectra.windowed(samples, "tukey", _SIZE, hop), _SIZE).sum(axis=0)
+    spectrum = spectra.power(samples, "tukey", _SIZE, hop, np.float64).sum(axis=0)
     if not spectrum.max() > 0:
         return None
     spectrum = spectrum / spectrum.max()
