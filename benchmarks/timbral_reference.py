@@ -2,22 +2,23 @@
 
 The reference wants an environment of its own (it is a yardstick here, never a dependency)::
 
-    uv venv -p 3.11 /tmp/timbral-env
-    uv pip install -p /tmp/timbral-env/bin/python librosa soundfile pyloudnorm scikit-learn six setuptools wheel
-    SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True uv pip install -p /tmp/timbral-env/bin/python \
-        --no-deps --no-build-isolation timbral_models==0.4.0
+    E=/tmp/timbral-env; export SKLEARN_ALLOW_DEPRECATED_SKLEARN_PACKAGE_INSTALL=True
+    uv venv -p 3.11 $E
+    uv pip install -p $E/bin/python librosa soundfile pyloudnorm scikit-learn six setuptools wheel
+    uv pip install -p $E/bin/python --no-deps --no-build-isolation timbral_models==0.4.0
 
 Then::
 
     python benchmarks/timbral_reference.py clips FOLDER --data RECORDINGS   # 520 clips of 5 s
-    python benchmarks/timbral_reference.py run FOLDER --python /tmp/timbral-env/bin/python -o RESULT.json
-    python benchmarks/timbral_reference.py freeze --python /tmp/timbral-env/bin/python   # for the tests
+    python benchmarks/timbral_reference.py run FOLDER --python $E/bin/python -o SPEED.json
+    python benchmarks/timbral_reference.py run FOLDER --python $E/bin/python -o VALUES.json --share
+    python benchmarks/timbral_reference.py freeze --python $E/bin/python   # for the tests
 
 `run` goes through the clips one by one: the reference takes its turn in a process of its own, then dafxhost
-in this one, each with one thread, never both at once. The reference is called as its `timbral_extractor` does it
-(mono sum and resampling once, then the eight models), with two differences: a model that fails does not take
-the others with it, and reverb gets the audio at the rate that it is told (the extractor gives it the original
-samples and the new rate, where the rate is below 44.1 kHz).
+in this one, each with one thread, never both at once; times are processor time. The reference is called as
+its `timbral_extractor` does it (mono sum and resampling once, then the eight models), with two differences: a
+model that fails does not take the others with it, and reverb gets the audio at the rate that it is told (the
+extractor gives it the original samples and the new rate, where the rate is below 44.1 kHz).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +38,7 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[_name] = "1"
 
-import numpy as np
+import numpy as np  # noqa: E402  (after the number of threads)
 
 NAMES = ("hardness", "depth", "brightness", "roughness", "warmth", "sharpness", "boominess", "reverb")
 EFFECTS = (
@@ -270,22 +272,47 @@ def _clips(folder: Path, every: int) -> Iterator[Path]:
     yield from sorted(folder.glob("*.npz"))[::every]
 
 
-def run(folder: Path, python: str, output: Path, every: int) -> None:
-    rows = []
-    with Reference(python) as reference:
+def run(folder: Path, python: str, output: Path, every: int, share: bool) -> None:
+    """Both take turns; with `share` what is in `output` already is not measured again."""
+    rows = json.loads(output.read_text(encoding="utf-8")) if share and output.exists() else []
+    known = {r["clip"] for r in rows}
+    with Reference(python, share) as reference:
         first = next(_clips(folder, 1))
         reference(first)  # the just-in-time compiler's turn, and ours to fill tables
         with np.load(first) as clip:
             _ours(clip["audio"], int(clip["rate"]))
         for path in _clips(folder, every):
+            if path.name in known:
+                continue
             theirs = reference(path)
-            with np.load(path) as clip:
-                values, reasons, seconds = _ours(clip["audio"], int(clip["rate"]))
-                about = {k: str(clip[k]) for k in ("kind", "source", "effect")}
-            ours = {"values": values, "failures": reasons, "seconds": seconds}
-            rows.append({"clip": path.name, **about, "reference": theirs, "ours": ours})
+            rows.append({"reference": theirs, **_row(path)})
             output.write_text(json.dumps(rows) + "\n", encoding="utf-8")
     report(rows)
+
+
+def _row(path: Path) -> dict[str, Any]:
+    with np.load(path) as clip:
+        values, reasons, seconds = _ours(clip["audio"], int(clip["rate"]))
+        about = {k: str(clip[k]) for k in ("kind", "source", "effect")}
+    ours = {"values": values, "failures": reasons, "seconds": seconds}
+    return {"clip": path.name, **about, "ours": ours}
+
+
+def freeze(python: str) -> None:
+    """Write the reference's values of the tests' clips to tests/timbral_reference.json."""
+    tests = Path(__file__).resolve().parent.parent / "tests"
+    sys.path.insert(0, str(tests))
+    from timbral_clips import reference_clips
+
+    frozen = {}
+    with tempfile.TemporaryDirectory() as folder, Reference(python, share=True) as reference:
+        for name, (audio, rate) in reference_clips().items():
+            path = Path(folder) / f"{name}.npz"
+            np.savez(path, audio=audio, rate=rate)
+            frozen[name] = reference(path)["values"]
+    about = "python benchmarks/timbral_reference.py freeze --python ...; timbral_models 0.4.0"
+    text = json.dumps({"made by": about, "values": frozen}, indent=1)
+    (tests / "timbral_reference.json").write_text(text + "\n", encoding="utf-8")
 
 
 def report(rows: list[dict[str, Any]]) -> None:
@@ -336,7 +363,11 @@ def main() -> None:
     go.add_argument("folder", type=Path)
     go.add_argument("--python", required=True, help="interpreter that has timbral_models")
     go.add_argument("--every", type=int, default=1, help="take only one clip of so many")
+    go.add_argument("--share", action="store_true",
+                    help="for values only: the reference's models share results; goes on where it was ended")  # fmt: skip
     go.add_argument("-o", "--output", type=Path, required=True)
+    keep = commands.add_parser("freeze")
+    keep.add_argument("--python", required=True, help="interpreter that has timbral_models")
     again = commands.add_parser("report")
     again.add_argument("result", type=Path)
     options = parser.parse_args()
@@ -345,7 +376,9 @@ def main() -> None:
     elif options.command == "clips":
         make_clips(options.folder, options.count, options.data, options.seed)
     elif options.command == "run":
-        run(options.folder, options.python, options.output, options.every)
+        run(options.folder, options.python, options.output, options.every, options.share)
+    elif options.command == "freeze":
+        freeze(options.python)
     else:
         report(json.loads(options.result.read_text(encoding="utf-8")))
 

@@ -19,7 +19,8 @@ def _sharpness_weights() -> np.ndarray:
 
 
 def _booming_weights() -> np.ndarray:
-    """2.13 exp(-0.151 n), n the number of the third octave counted from 1 at 25 Hz; less in the first 0.4 Bark."""
+    """2.13 exp(-0.151 n), n the number of the third octave counted from 1 at 25 Hz; less in the first 0.4
+    Bark."""
     octaves = np.log10(600.0 * np.sinh(_BARK / 6.0) / 25.0) / np.log10(31.5 / 25.0)
     weights = 2.13 * np.exp(-0.151 * (octaves + 1.0))
     weights[:4] = 0.8, 1.05, 1.10, 1.18
@@ -32,9 +33,9 @@ _BELOW_280 = int(np.flatnonzero(600.0 * np.sinh(_BARK / 6.0) >= 280.0)[0])
 def sharpness(clip: Clip) -> float:
     """Sharpness.
 
-    Of every window S = 0.11 int N'(z) g(z) z dz / int N'(z) dz (H. Fastl and E. Zwicker, "Psychoacoustics: Facts
-    and Models", chapter 9; g as fitted by C. Churchill, University of Salford, 2004); the mean over windows
-    weighted by power; its logarithm, mapped onto listeners' ratings (Audio Commons D5.8, model 0.4:
+    Of every window S = 0.11 int N'(z) g(z) z dz / int N'(z) dz (H. Fastl and E. Zwicker, "Psychoacoustics:
+    Facts and Models", chapter 9; g as fitted by C. Churchill, University of Salford, 2004); the mean over
+    windows weighted by power; its logarithm, mapped onto listeners' ratings (Audio Commons D5.8, model 0.4:
     102.505 log10 S + 34.433).
 
     Raises:
@@ -50,10 +51,11 @@ def sharpness(clip: Clip) -> float:
 def boominess(clip: Clip) -> float:
     """Boominess.
 
-    Of every window the booming index B = 10 log10 sum 10^(N'(z) w(z) / 10) * N(below 280 Hz) / N (S. Hatano and
-    T. Hashimoto, "Booming index as a measure for evaluating booming sensation", Inter-Noise 2000; S. Shin, J. Ih,
-    T. Hashimoto and S. Hatano, Applied Acoustics 70, 2009), its mean weighted by power; with the mean loudness
-    L of 0 to 7 Bark: 43.674 log10 B - 10.901 log10 L + 26.837 (Audio Commons D5.8, model 0.4).
+    Of every window the booming index B = 10 log10 sum 10^(N'(z) w(z) / 10) * N(below 280 Hz) / N (S. Hatano
+    and T. Hashimoto, "Booming index as a measure for evaluating booming sensation", Inter-Noise 2000; S.
+    Shin, J. Ih, T. Hashimoto and S. Hatano, Applied Acoustics 70, 2009), its mean weighted by power; with
+    the mean loudness L of 0 to 7 Bark: 43.674 log10 B - 10.901 log10 L + 26.837 (Audio Commons D5.8, model
+    0.4).
 
     Raises:
         Undefined: no loudness anywhere, or none below 7 Bark.

@@ -12,8 +12,8 @@ _SIZE, _HOP = 2048, 512
 
 
 def brightness(clip: Clip) -> float:
-    """Brightness: 4.613 log10 R + 17.379 log10 C + 17.435 (A. Pearce, T. Brookes, R. Mason, Audio Commons D5.2
-    and D5.8, model 0.4).
+    """Brightness: 4.613 log10 R + 17.379 log10 C + 17.435 (A. Pearce, T. Brookes, R. Mason, Audio Commons
+    D5.2 and D5.8, model 0.4).
 
     R: share of power above 2 kHz, C: centroid in Hz above 100 Hz, both means over frames of 2048 samples
     every 512 (Hamming), weighted by the frames' power.
@@ -33,4 +33,3 @@ def brightness(clip: Clip) -> float:
     parts = {"share above 2 kHz": log10(float(high / every)), "centroid": log10(centroid)}
     coefficients = {"share above 2 kHz": 4.613128018020465, "centroid": 17.378889309312974}
     return regression(parts, coefficients, 17.434733750553022)
-

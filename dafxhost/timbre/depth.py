@@ -29,10 +29,10 @@ _CONSTANT = 66.69534393444391
 def depth(clip: Clip) -> float:
     """Depth (A. Pearce, T. Brookes, R. Mason, Audio Commons D5.2 and D5.8, model 0.4).
 
-    A regression on: the centroid below 2 kHz, Hz; the share R of power below 500 Hz; D = log10 of the mean time
-    in seconds that onsets take to fall below -40 dB; log10 of the frequency of the lowest peak of the mean
-    spectrum; R D; R^10 / (R^10 + 0.2) D. Frames of 4096 samples every 1024 (Hamming), those below -60 dB count
-    as 0.
+    A regression on: the centroid below 2 kHz, Hz; the share R of power below 500 Hz; D = log10 of the mean
+    time in seconds that onsets take to fall below -40 dB; log10 of the frequency of the lowest peak of the
+    mean spectrum; R D; R^10 / (R^10 + 0.2) D. Frames of 4096 samples every 1024 (Hamming), those below -60
+    dB count as 0.
 
     Raises:
         Undefined: no sound above 20 Hz, or none of its parts.

@@ -14,8 +14,8 @@ def peak_envelope(samples: np.ndarray, rate: int, decay_seconds: float) -> np.nd
     """Follows `|samples|` up at once, holds for 10 ms, then falls by the clip's peak in `decay_seconds`.
 
     The definition is a recursion over samples (Audio Commons D5.2, "sample and hold"). Only samples that
-    no earlier one's hold and fall are known to cover can touch the envelope, and there are few of them; between
-    two touches it is known.
+    no earlier one's hold and fall are known to cover can touch the envelope, and there are few of them;
+    between two touches it is known.
     """
     level = np.abs(samples)
     top = float(level.max())
@@ -43,8 +43,8 @@ def _last_largest(values: np.ndarray, before: int) -> np.ndarray:
 
 
 def _touches(places: np.ndarray, levels: np.ndarray, fall: float, hold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of places where the envelope could be the signal: where it is (bool), and where it is so on its way down,
-    from where it goes on falling without a hold (bool).
+    """Of places where the envelope could be the signal: where it is (bool), and where it is so on its way
+    down, from where it goes on falling without a hold (bool).
 
     Runs of neighbours that rise are looked at as one: once the envelope is the signal it stays so.
     """
@@ -76,7 +76,7 @@ def _touches(places: np.ndarray, levels: np.ndarray, fall: float, hold: int) -> 
 def rms_envelope(samples: np.ndarray, size: int, hop: int) -> np.ndarray:
     """RMS of frames of `size` every `hop`, the rest of the clip being the last one."""
     count = max(0, -(-(len(samples) - size) // hop))
-    energy = np.concatenate([[0.0], np.cumsum(np.square(samples))])
+    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
     starts = np.arange(count) * hop
     rest = samples[count * hop :]
     last = float(np.mean(np.square(rest))) if len(rest) else 0.0
@@ -95,7 +95,8 @@ def attack(envelope: np.ndarray, rate: float, longest: float, *, thresholds: str
         envelope: `[N]`. rate: its values a second. longest: seconds, longer attacks are cut.
 
     Returns:
-        (log10 of its length in seconds, index at which it begins), or None if the segment begins with its peak.
+        (log10 of its length in seconds, index at which it begins), or None if the segment begins with its
+        peak.
     """
     peak = int(envelope.argmax()) if len(envelope) else 0
     if peak == 0:

@@ -56,11 +56,12 @@ def timbral_features(
 ) -> TimbralFeatures:
     """Audio Commons timbral features of clips: the models of Pearce, Brookes and Mason, version 0.4.
 
-    Each model's docstring names its source. All but reverb are independent of the clip's level, which is brought
-    to -24 LUFS first. What cannot be computed for a clip is NaN with a reason; no clip raises.
+    Each model's docstring names its source. All but reverb are independent of the clip's level, which is
+    brought to -24 LUFS first. What cannot be computed for a clip is NaN with a reason; no clip raises.
 
     Args:
-        audio: `[B, C, T]`, floating point; channels are summed (of more than three, the first three), reverb looks
+        audio: `[B, C, T]`, floating point; channels are summed (of more than three, the first three),
+        reverb looks
             at the first two. A torch tensor on the CPU will do. A clip takes about 60 MB a minute while it is
             looked at.
         sample_rate: Hz; below 44.1 kHz audio is resampled to it.
@@ -100,7 +101,9 @@ def checked_names(features: Sequence[str]) -> tuple[str, ...]:
 def _checked(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     audio = np.asarray(audio)
     if audio.ndim != 3 or audio.size == 0:
-        raise ShapeError(f"features are taken of audio [B, C, T] with at least one sample, not {list(audio.shape)}")
+        raise ShapeError(
+            f"features are taken of audio [B, C, T] with at least one sample, not {list(audio.shape)}"
+        )
     if not np.issubdtype(audio.dtype, np.floating):
         raise UsageError(f"features are taken of floating-point audio on -1..1, not of {audio.dtype}")
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, Integral):

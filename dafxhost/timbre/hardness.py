@@ -45,11 +45,13 @@ class _Attacks:
 def hardness(clip: Clip) -> float:
     """Hardness (A. Pearce, T. Brookes, R. Mason, Audio Commons D5.2 and D5.8, model 0.4).
 
-    A regression on log10 of: the widest bandwidth of attacks, Hz, from where 5 % of a spectrum's sum lies below to
-    its last bin above -75 dB; the spectral centroid of attacks, Hz; the loudness of 7 to 14 Bark; the share of
-    percussion (`spectra.percussive`); the onset strength; the attack time, s. Means over onsets.
+    A regression on log10 of: the widest bandwidth of attacks, Hz, from where 5 % of a spectrum's sum lies
+    below to its last bin above -75 dB; the spectral centroid of attacks, Hz; the loudness of 7 to 14 Bark;
+    the share of percussion (`spectra.percussive`); the onset strength; the attack time, s. Means over
+    onsets.
 
-    An onset whose envelope has no rise has no attack time; it is left out. (The reference implementation raises.)
+    An onset whose envelope has no rise has no attack time; it is left out. (The reference implementation
+    raises.)
 
     Raises:
         Undefined: no onset has an attack, or one of the logarithms is of 0.
@@ -109,7 +111,8 @@ def _attacks(clip: Clip) -> _Attacks:
 
 
 def _bandwidths(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Bandwidth in Hz of frames of 4096 every 128 samples; 0 for the quietest tenth of the range of levels."""
+    """Bandwidth in Hz of frames of 4096 every 128 samples; 0 for the quietest tenth of the range of
+    levels."""
     threshold = np.float32(_ROLL_OFF * np.sqrt(rate))
     levels, first, last = [], [], []
     for magnitude in spectra.magnitude_chunks(samples, _LEAD, _BAND_HOP):

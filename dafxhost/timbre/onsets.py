@@ -15,7 +15,8 @@ _DELTA = 0.07
 
 
 def onset_strength(spectrum: np.ndarray, rate: int) -> np.ndarray:
-    """Of an STFT `[frames, 1025]` (`spectra.stft`), `[frames]`: mean rise of 128 mel bands from frame to frame, dB.
+    """Of an STFT `[frames, 1025]` (`spectra.stft`), `[frames]`: mean rise of 128 mel bands from frame to
+    frame, dB.
 
     S. Boeck and G. Widmer, "Maximum filter vibrato suppression for onset detection", DAFx 2013, without the
     maximum filter: what librosa's `onset_strength` computes by default, floor of 80 dB and shift included.
@@ -24,7 +25,7 @@ def onset_strength(spectrum: np.ndarray, rate: int) -> np.ndarray:
     mel = np.asarray(spectra.mel_bands(rate) @ power.T)
     level = 10.0 * np.log10(np.maximum(mel, 1e-10))
     level = np.maximum(level, level.max() - 80.0)
-    flux = np.maximum(np.diff(level, axis=1), 0.0).mean(axis=0)
+    flux = np.maximum(np.diff(level, axis=1), 0.0).mean(axis=0, dtype=np.float64)
     return np.concatenate([np.zeros(3), flux])[: level.shape[1]]
 
 
@@ -82,8 +83,9 @@ def _backtracked(frames: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
 
 def _beginning(place: int, envelope: np.ndarray, rate: int, least_rise: float, margin: int) -> int:
-    """Down the envelope from `place` to where a rise begins: 20 ms back at a time while it is not lower there,
-    and over bumps of less than `least_rise` within 300 ms. 0 if that comes near the clip's beginning.
+    """Down the envelope from `place` to where a rise begins: 20 ms back at a time while it is not lower
+    there, and over bumps of less than `least_rise` within 300 ms. 0 if that comes near the clip's
+    beginning.
     """
     back, far = int(_LOOK_BACK * 1000 * 0.001 * rate), int(_HYSTERESIS * 1000 * rate * 0.001)
     while True:

@@ -1,4 +1,5 @@
-"""Peaks of spectra, as the function mirpeaks of the MIR toolbox picks them (Lartillot and Toiviainen 2007)."""
+"""Peaks of spectra, as the function mirpeaks of the MIR toolbox picks them (Lartillot and Toiviainen
+2007)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ _SLOPE, _INTERCEPT = 2.97126461, -1.45082989
 def reverb(clip: Clip) -> float:
     """Reverb: 1 if the clip sounds reverberant, else 0 (A. Pearce et al., Audio Commons D5.8, model 0.4).
 
-    1 where 1 / (1 + exp(1.4508 - 2.9713 RT60)) >= 0.5, RT60 being `decay_time`, the mean of the first two channels.
+    1 where 1 / (1 + exp(1.4508 - 2.9713 RT60)) >= 0.5, RT60 being `decay_time`, the mean of the first two
+    channels.
 
     Raises:
         Undefined: silent, or shorter than one frame (0.2 s).
@@ -36,11 +37,11 @@ def reverb(clip: Clip) -> float:
 def decay_time(samples: np.ndarray, rate: int) -> float:
     """Blind estimate of the RT60 in seconds, 0.2 to 1.1, of one channel `[T]`.
 
-    H. Loellmann, E. Yilmaz, M. Jeub and P. Vary, "An improved algorithm for blind reverberation time estimation",
-    IWAENC 2010, with the Laplace distribution of T. Jan and W. Wang, EUSIPCO 2012. A frame of seven parts whose
-    first ones (4 or 5 of them) fall in variance, maximum and minimum, and that then stop falling, is a decay;
-    of it the likeliest of ten RT60 is taken. The RT60 most frequent so far is smoothed over frames. Without
-    any decay it is 0.2, the shortest that is considered: nothing was heard to ring.
+    H. Loellmann, E. Yilmaz, M. Jeub and P. Vary, "An improved algorithm for blind reverberation time
+    estimation", IWAENC 2010, with the Laplace distribution of T. Jan and W. Wang, EUSIPCO 2012. A frame of
+    seven parts whose first ones (4 or 5 of them) fall in variance, maximum and minimum, and that then stop
+    falling, is a decay; of it the likeliest of ten RT60 is taken. The RT60 most frequent so far is smoothed
+    over frames. Without any decay it is 0.2, the shortest that is considered: nothing was heard to ring.
 
     Raises:
         Undefined: shorter than one frame.
@@ -55,12 +56,11 @@ def decay_time(samples: np.ndarray, rate: int) -> float:
     decays = np.flatnonzero(counts)
     if not len(decays):
         return float(_TIMES[0])
-    picked = np.concatenate([
-        np.stack([decays[counts[decays] == c], _likeliest(samples, starts[decays[counts[decays] == c]], c * part, rate)])
-        for c in np.unique(counts[decays])
-    ], axis=1)  # fmt: skip
-    picked = picked[:, picked[0].argsort()]
-    raw = _most_frequent(picked[1], round(rate / 24000.0 * 800 / 2))
+    picks = np.empty(len(decays), int)
+    for parts in np.unique(counts[decays]):
+        same = counts[decays] == parts
+        picks[same] = _likeliest(samples, starts[decays[same]], int(parts) * part, rate)
+    raw = _most_frequent(picks, round(rate / 24000.0 * 800 / 2))
     # RT60 before the first decay is the initial one.
     held = np.concatenate([[_INITIAL], _TIMES[raw]])[np.searchsorted(decays, np.arange(len(starts)), "right")]
     state = [_SMOOTHING * _INITIAL]

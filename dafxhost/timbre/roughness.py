@@ -24,10 +24,11 @@ def roughness(clip: Clip) -> float:
     """Roughness: 13.988 log10 r + 48.976, 0 where r < 0.01 (Audio Commons D5.2 and D5.8, model 0.4).
 
     r is the mean over frames of 50 ms of the sum over all pairs of spectral peaks of
-    (a1 a2)^0.1 / 2 (2 a1 / (a1 + a2))^3.11 (exp(-3.51 s d) - exp(-5.75 s d)), where a1 is the higher amplitude,
-    d the difference of frequencies f1 < f2 and s = 0.24 / (0.0207 f1 + 18.96): P. Vassilakis, "SRA: a web-based
-    research tool for spectral and roughness analysis of sound signals", SMC 2007, after R. Plomp and W. Levelt.
-    (Vassilakis has the lower amplitude in the numerator; the published model, and this one, the higher.)
+    (a1 a2)^0.1 / 2 (2 a1 / (a1 + a2))^3.11 (exp(-3.51 s d) - exp(-5.75 s d)), where a1 is the higher
+    amplitude, d the difference of frequencies f1 < f2 and s = 0.24 / (0.0207 f1 + 18.96): P. Vassilakis,
+    "SRA: a web-based research tool for spectral and roughness analysis of sound signals", SMC 2007, after
+    R. Plomp and W. Levelt. (Vassilakis has the lower amplitude in the numerator; the published model, and
+    this one, the higher.)
 
     Raises:
         Undefined: shorter than half a frame, or no spectrum.
@@ -59,8 +60,8 @@ def _spectrum(clip: Clip) -> np.ndarray:
 
 
 def _pairs(peaks: Peaks, hertz: float) -> float:
-    """The sum over all pairs of peaks of one frame. Peaks are sorted by frequency, so the k-th neighbours of all
-    of them are taken at once, and a peak whose k-th neighbour is too far away has done its part.
+    """The sum over all pairs of peaks of one frame. Peaks are sorted by frequency, so the k-th neighbours
+    of all of them are taken at once, and a peak whose k-th neighbour is too far away has done its part.
     """
     frequency = peaks.position * hertz
     scale = 0.24 / (0.0207 * frequency + 18.96)

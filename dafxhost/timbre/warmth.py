@@ -27,10 +27,10 @@ _CONSTANT = 45.21212125085579
 def warmth(clip: Clip) -> float:
     """Warmth (A. Pearce, T. Brookes, R. Mason, Audio Commons D5.6 and D5.8, model 0.4).
 
-    A regression on: log10 of the mean centroid in Hz; the loudness of 8 to 24 Bark weighted by RMS; the loudness
-    of 1 to 4 Bark; how well a straight line fits the level over the logarithm of frequency above 3.5 times the
-    fundamental (R^2); the share of power from the fundamental to 260 Hz (0 if it lies above). All but the
-    loudnesses are taken from the spectrum between one onset and the next.
+    A regression on: log10 of the mean centroid in Hz; the loudness of 8 to 24 Bark weighted by RMS; the
+    loudness of 1 to 4 Bark; how well a straight line fits the level over the logarithm of frequency above
+    3.5 times the fundamental (R^2); the share of power from the fundamental to 260 Hz (0 if it lies above).
+    All but the loudnesses are taken from the spectrum between one onset and the next.
 
     A segment without sound has no spectrum; it is left out. (The reference implementation raises.)
 

@@ -35,7 +35,8 @@ class SpecificLoudness:
     rms: np.ndarray
 
     def weighted(self, low: int, high: int) -> np.ndarray:
-        """`[W]`: the loudness between two steps of 0.1 Bark, the middle counting most (a bell from 0 to 1)."""
+        """`[W]`: the loudness between two steps of 0.1 Bark, the middle counting most (a bell from 0 to
+        1)."""
         steps = np.arange(low, high)
         bell = np.exp(-((steps - (low + high) / 2.0) ** 2) / 2.0 * 0.01**2)
         bell -= bell.min()

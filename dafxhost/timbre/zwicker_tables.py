@@ -1,8 +1,8 @@
 """Tables of the loudness of steady sounds, DIN 45631 / ISO 532 B.
 
-E. Zwicker, H. Fastl, U. Widmann, K. Kurakata, S. Kuwano, S. Namba, "Program for calculating loudness according to
-DIN 45631 (ISO 532B)", J. Acoust. Soc. Jpn. (E) 12(1), 1991: its BASIC listing names them RAP, DLL, LTQ, A0,
-DCB, ZUP, RNS and USL.
+E. Zwicker, H. Fastl, U. Widmann, K. Kurakata, S. Kuwano, S. Namba, "Program for calculating loudness
+according to DIN 45631 (ISO 532B)", J. Acoust. Soc. Jpn. (E) 12(1), 1991: its BASIC listing names them RAP,
+DLL, LTQ, A0, DCB, ZUP, RNS and USL.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ LOW_CORRECTION = np.array([
 THRESHOLD = np.array([30, 18, 12, 8, 7, 6, 5, 4, *[3] * 12], float)
 """LTQ: level at the threshold of hearing, dB, of each of 20 critical bands."""
 
-TRANSMISSION = np.array(
-    [*[0] * 10, -0.5, -1.6, -3.2, -5.4, -5.6, -4, -1.5, 2, 5, 12], float
-)
+TRANSMISSION = np.array([*[0] * 10, -0.5, -1.6, -3.2, -5.4, -5.6, -4, -1.5, 2, 5, 12], float)
 """A0: attenuation from the free field to the ear, dB."""
 
 BAND_CORRECTION = np.array([
