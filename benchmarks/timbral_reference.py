@@ -346,7 +346,8 @@ def report(rows: list[dict[str, Any]]) -> None:
         print(f"| {name} | {sum(failed)} | {sum(undefined)} | {only} |")
     clips = sum(bool(r["reference"]["failures"]) for r in rows)
     print(f"\nclips in which the reference failed: {clips} of {len(rows)} ({clips / len(rows):.1%}); "
-          f"in which ours has an undefined value: {sum(len(r['ours']['values']) < 8 for r in rows)}")  # fmt: skip
+          f"in which ours has an undefined value: "
+          f"{sum(len(r['ours']['values']) < len(NAMES) for r in rows)}")  # fmt: skip
 
 
 def main() -> None:
@@ -364,7 +365,7 @@ def main() -> None:
     go.add_argument("--python", required=True, help="interpreter that has timbral_models")
     go.add_argument("--every", type=int, default=1, help="take only one clip of so many")
     go.add_argument("--share", action="store_true",
-                    help="for values only: the reference's models share results; goes on where it was ended")  # fmt: skip
+                    help="values only: the reference shares results; goes on where it ended")  # fmt: skip
     go.add_argument("-o", "--output", type=Path, required=True)
     keep = commands.add_parser("freeze")
     keep.add_argument("--python", required=True, help="interpreter that has timbral_models")

@@ -148,8 +148,8 @@ def test_peaks_need_contrast_on_both_sides() -> None:
 
 def test_selection_takes_what_says_most() -> None:
     rng = np.random.default_rng(0)
-    one, two = rng.standard_normal((2, 500))
-    table = np.stack([one, one + 0.1 * two, one - 0.1 * two, two, np.ones(500)], axis=1)
+    one, two, x, y = rng.standard_normal((4, 500))
+    table = np.stack([one, one + 0.1 * x, one + 0.1 * y, two, np.ones(500)], axis=1)
     table[::7, 1] = np.nan
     done = analyse("abcde", table)
     first, second = done.select(2)
