@@ -18,6 +18,7 @@ def _noise(rng: np.random.Generator, n: int, slope: float) -> np.ndarray:
 
 def reference_clips() -> dict[str, tuple[np.ndarray, int]]:
     """name -> (audio `[C, T]` float32, rate): music, a voice at 16 kHz, a drum loop in stereo, noises."""
+
     def piece(seed: int, players: tuple[str, ...], rate: int = RATE) -> np.ndarray:
         return render_item(np.random.default_rng(seed), players, rate, 2.0)
 
