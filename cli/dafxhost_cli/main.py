@@ -20,6 +20,7 @@ from dafxhost_cli import (
     completion,
     creating,
     doctor,
+    features,
     learning,
     listing,
     measuring,
@@ -60,6 +61,7 @@ app.command()(applying.preset)
 app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
 app.command()(reconstructing.reconstruct)
+app.command()(features.features)
 app.add_typer(creating.new)
 app.add_typer(runs.runs_app, name="runs")
 app.command()(doctor.doctor)

@@ -38,4 +38,9 @@ def dafxhost_encoders() -> list[EncoderSpec]:
             "dafxhost_encoders.pretrained:PretrainedEncoder",
             "A frozen encoder from a weights file (option weights=FILE).",
         ),
+        EncoderSpec(
+            "timbral-features",
+            "dafxhost_encoders.timbral:TimbralEncoder",
+            "Audio Commons features (hardness, depth, brightness, ...), standardised; nothing to train.",
+        ),
     ]
