@@ -4,117 +4,121 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from dafxhost_cli.console import note, result, result_json, table
-from dafxhost_cli.options import DataOption, Json, SeedOption
-
-if TYPE_CHECKING:
-    from dafxhost.data.sources import AudioSource
-
-ENCODERS = ("spectrogram-vae",)
-SAMPLE_RATE, CLIP_SECONDS = 24000, 2.8
+from dafxhost_cli.options import DataOption, Json, SeedOption, WorkersOption
 
 
 def pretrain(
-    encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="Which encoder: spectrogram-vae.")],
-    out: Annotated[
-        Path, typer.Option("--out", help="Weights file to write (.safetensors; a .json beside it).")
+    encoder: Annotated[
+        str, typer.Argument(metavar="ENCODER", help="Which encoder; `dafxhost pretrain list` names them.")
     ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Weights file to write (.safetensors; a .json beside it)."),
+    ] = None,
     data: DataOption = None,
+    effects: Annotated[
+        str | None,
+        typer.Option("--effects", help="Effects that clips go through, by commas; none: clean clips only."),
+    ] = None,
     max_minutes: Annotated[float, typer.Option("--max-minutes", help="When it ends at the latest.")] = 10.0,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", help="After how many steps it ends at the latest.")
+    ] = None,
     seed: SeedOption = 1,
+    start_from: Annotated[
+        Path | None, typer.Option("--start-from", help="Weights file of the same encoder to begin with.")
+    ] = None,
+    latent: Annotated[
+        int | None, typer.Option("--latent", help="Size of the embedding [default: 128].")
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option("--beta", help="Weight of the KL divergence [default: 1].")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    workers: WorkersOption = None,
     as_json: Json = False,
 ) -> None:
     """Train an encoder by itself.
 
-    Writes its weights, for `dafxhost train --encoder pretrained --encoder-weights FILE`.
+    Writes its weights, for `dafxhost train --encoder-weights FILE`. An option that the encoder does not have
+    is refused.
     """
-    from dafxhost.errors import UnknownNameError, UsageError
+    from dafxhost.errors import UsageError
+    from dafxhost_encoders.trainables import TRAINABLES, PretrainJob, trainable
 
-    if encoder not in ENCODERS:
-        raise UnknownNameError("encoder to pretrain", encoder, ENCODERS)
-    if not max_minutes > 0:
-        raise UsageError("--max-minutes must be above 0")
+    if encoder == "list":
+        _list([(entry.name, entry.summary) for entry in TRAINABLES], as_json)
+        return
+    entry = trainable(encoder)
+    options = {"latent": latent, "beta": beta}
+    if out is None:
+        raise UsageError("--out FILE is needed: where the weights are to be written")
+    from dafxhost.encoders import weights_paths
     from dafxhost_cli.progress import Display
-    from dafxhost_encoders.pretrain import pretrain_spectrogram_vae
 
-    train, held_out = _sources(data, seed)
-    note(f"training {encoder} on {train.description}, for {max_minutes:g} min at most, into {out}")
+    weights = weights_paths(out)[0]
     with Display() as display:
+        job = PretrainJob(
+            out=out,
+            data=data,
+            effects=_names(effects),
+            max_minutes=max_minutes,
+            max_steps=max_steps,
+            seed=seed,
+            device=device,
+            workers=workers,
+            start_from=start_from,
+            options={name: value for name, value in options.items() if value is not None},
+            on_event=_Events(display),
+        )
         try:
-            done = pretrain_spectrogram_vae(
-                _clips(train),
-                held_out=_clips(held_out),
-                max_minutes=max_minutes,
-                out=out,
-                seed=seed,
-                sample_rate=SAMPLE_RATE,
-                on_step=_Steps(display),
-            )
+            done = entry.train(job)
         except KeyboardInterrupt:
-            if out.with_suffix(".safetensors").exists():
-                note(f"interrupted; the best weights so far are in {out.with_suffix('.safetensors')}")
+            if weights.exists():
+                note(f"interrupted; the best weights so far are in {weights}")
             raise
     if as_json:
         result_json(done)
         return
-    rows = [
-        (name, f"{done[key]:.3g}")
-        for name, key in (
-            ("variance explained", "explained"),
-            ("beyond the mean spectrum", "explained_beyond_mean_spectrum"),
-            ("RMSE", "rmse"),
-            ("RMSE of a constant", "constant_rmse"),
-            ("steps", "steps"),
-            ("seconds", "seconds"),
-        )
-    ]
+    rows = [(label, f"{done[key]:.3g}") for label, key in entry.shown if done.get(key) is not None]
     result(table(("on held-out clips", "value"), rows))
-    result(f"active latents: {done['active_latents']} of {done['latents']}")
     result(f"weights: {done['weights']}")
-    result(f"next: dafxhost train --encoder pretrained --encoder-weights {done['weights']}")
+    result(f"next: dafxhost train --encoder-weights {done['weights']}")
 
 
-class _Steps:
-    """Shows steps: a bar, and a line every half minute where there is none."""
+def _list(entries: list[tuple[str, str]], as_json: bool) -> None:
+    if as_json:
+        result_json([{"name": name, "summary": summary} for name, summary in entries])
+    else:
+        result(table(("encoder", "what it is"), entries))
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """ "a, b" -> ("a", "b"); "none" -> ()."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return () if names == ("none",) else names
+
+
+class _Events:
+    """Shows what training reports: a bar, and a line every half minute where there is none."""
 
     def __init__(self, display: Any) -> None:
         self._display, self._next = display, time.monotonic() + 30
 
     def __call__(self, event: dict[str, Any]) -> None:
-        text = (
-            f"step {event['step']}, error {event['reconstruction']:.4g}, explained {event['explained']:.3f}"
-        )
+        if event["event"] != "step":
+            self._display.line(event["text"])
+            return
+        text = f"step {event['step']}, {event['text']}"
         self._display.show("pretraining", event["progress"], text)
         if time.monotonic() > self._next:
             self._next += 30
             if not self._display.live:
                 self._display.line(f"{event['seconds']:.0f} s: {text}")
-
-
-def _sources(data: Path | None, seed: int) -> tuple[AudioSource, AudioSource]:
-    """Recordings to train on, and others to measure on."""
-    if data is None:
-        from dafxhost.data.corpus import SyntheticCorpus
-
-        return (
-            SyntheticCorpus(SAMPLE_RATE, seed, "train", bank=60),
-            SyntheticCorpus(SAMPLE_RATE, seed, "validation", bank=12),
-        )
-    from dafxhost.data.sources import FolderSource
-
-    return FolderSource(data, SAMPLE_RATE, "train"), FolderSource(data, SAMPLE_RATE, "validation")
-
-
-def _clips(source: AudioSource) -> Any:
-    """`(rng, n) -> [n, 1, T]`, as the encoders' training asks for its clips."""
-    import numpy as np
-
-    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
-        samples = round(CLIP_SECONDS * SAMPLE_RATE)
-        return np.stack([source.draw(rng, samples, SAMPLE_RATE)[0] for _ in range(n)])
-
-    return draw

@@ -12,13 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dafxhost.data.sources import AudioSource, FolderSource
 from dafxhost.encoders import save_encoder
 from dafxhost.errors import ShapeError, UsageError
 from dafxhost_encoders.spectrogram_vae import SpectrogramVAE
+from dafxhost_encoders.trainables import PretrainJob
 from dafxhost_encoders.vae_network import divergence
 
 Clips = Callable[[np.random.Generator, int], np.ndarray]
 """(random generator, n) -> n clips, `[n, T]` or `[n, C, T]`, floating point."""
+
+SAMPLE_RATE, CLIP_SECONDS = 24000, 2.8
 
 
 @dataclass(frozen=True)
@@ -227,3 +231,54 @@ def _patches(encoder: SpectrogramVAE, audio: np.ndarray, sample_rate: int) -> Te
     with torch.no_grad():
         mono = encoder.prepare(tensor, sample_rate)
         return encoder.patches(encoder.spectrogram(mono)).flatten(0, 1)
+
+
+def train_spectrogram_vae(job: PretrainJob) -> dict[str, Any]:
+    """Carry out a job of `dafxhost pretrain spectrogram-vae`; see `pretrain_spectrogram_vae`."""
+    train, held_out = _sources(job.data, job.seed)
+    job.say(
+        {
+            "event": "start",
+            "text": f"training spectrogram-vae on {train.description}, for {job.max_minutes:g} min at most",
+        }
+    )
+
+    def on_step(step: dict[str, Any]) -> None:
+        text = f"error {step['reconstruction']:.4g}, explained {step['explained']:.3f}"
+        job.say({"event": "step", "text": text, **step})
+
+    names = {"latent": "embedding_size"}
+    return pretrain_spectrogram_vae(
+        _clips(train),
+        held_out=_clips(held_out),
+        max_minutes=job.max_minutes,
+        max_steps=job.max_steps,
+        out=job.out,
+        seed=job.seed,
+        sample_rate=SAMPLE_RATE,
+        device=job.device,
+        options={names.get(name, name): value for name, value in job.options.items()},
+        on_step=on_step,
+    )
+
+
+def _sources(data: Path | None, seed: int) -> tuple[AudioSource, AudioSource]:
+    """Recordings to train on, and others to measure on."""
+    if data is None:
+        from dafxhost.data.corpus import SyntheticCorpus
+
+        return (
+            SyntheticCorpus(SAMPLE_RATE, seed, "train", bank=60),
+            SyntheticCorpus(SAMPLE_RATE, seed, "validation", bank=12),
+        )
+    return FolderSource(data, SAMPLE_RATE, "train"), FolderSource(data, SAMPLE_RATE, "validation")
+
+
+def _clips(source: AudioSource) -> Clips:
+    """`(rng, n) -> [n, 1, T]`, as the training asks for its clips."""
+
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+        samples = round(CLIP_SECONDS * SAMPLE_RATE)
+        return np.stack([source.draw(rng, samples, SAMPLE_RATE)[0] for _ in range(n)])
+
+    return draw
