@@ -4,14 +4,14 @@
 
 Clips of 5.5 s at 24 kHz go through each of the nine mda effects of Grant 2023 at uniformly random settings,
 redrawn where the change is inaudible or senseless (`dafxhost.data.examples`; always applied). A logistic
-regression on standardised embeddings is fitted to clips of --train, its regularisation chosen on recordings of
---train that are held out for it, and measured on clips of --test. Two settings:
+regression on standardised embeddings is fitted to clips of --train, its regularisation chosen on recordings
+of --train that are held out for it, and measured on clips of --test. Two settings:
 
 - alone: the embedding of the processed clip, and nothing else;
 - pair: that, and its difference from the embedding of the same clip before the effect.
 
-Beside the encoders: what the probe gets if it guesses (chance), and accuracy by how much the effect changed the
-clip (level of the change against the clip itself), which tells what hardly can be heard from the rest.
+Besides: what guessing gets (chance), and the accuracy by how much the effect changed the clip (level of the
+change against the clip itself), which tells what can hardly be heard from the rest.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from dafxhost.data.sources import FolderSource, Split
 from dafxhost.encoders import Encoder
 from dafxhost.registry import encoder as make_encoder
 from dafxhost_encoders.contrastive_data import PAPER_EFFECTS
+from dafxhost_encoders.effect_encoder import EffectEncoder
 
 Embed = Callable[[np.ndarray], np.ndarray]
 STRENGTHS = (1.0, 0.1, 0.01, 0.001, 0.0001)
@@ -44,7 +45,7 @@ CHANGES = (-20.0, -10.0, 0.0)
 
 
 class Clips:
-    """Clips of one split: processed and dry `[N, T]`, the effect's number, the change in dB, the recording."""
+    """Clips of one split: processed and dry `[N, T]`, the effect's number, the change in dB, names."""
 
     def __init__(self, folder: Path, split: Split, count: int, seed: int, workers: int) -> None:
         source = FolderSource(folder, SAMPLE_RATE, split)
@@ -80,6 +81,27 @@ def of_encoder(encoder: Encoder) -> Embed:
     return embed
 
 
+class Remembered:
+    """The effect encoder's fixed features of clips, computed once for all who ask."""
+
+    def __init__(self, encoder: EffectEncoder) -> None:
+        self._encoder, self._known = encoder, dict[int, tuple[np.ndarray, np.ndarray]]()
+
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        if id(clips) not in self._known:
+            with torch.no_grad():
+                prepared = self._encoder.prepare(torch.from_numpy(clips)[:, None], SAMPLE_RATE)
+                self._known[id(clips)] = (clips, self._encoder.features(prepared).numpy())
+        return self._known[id(clips)][1]
+
+    def then(self, encoder: EffectEncoder) -> Embed:
+        def embed(clips: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                return encoder.from_features(torch.from_numpy(self(clips))).numpy()
+
+        return embed
+
+
 def mfcc_statistics(clips: np.ndarray) -> np.ndarray:
     """Mean, deviation and mean absolute change over time of 30 MFCCs: 90 numbers."""
     out = []
@@ -106,14 +128,21 @@ def candidates(weights: str | None) -> dict[str, Embed]:
     shipped = make_encoder("pretrained", **({"weights": weights} if weights else {}))
     own = getattr(shipped, "inner", shipped)
     untrained = make_encoder(own.name, **own.config())
-    features = getattr(own, "features", None)
-    if features is not None:
-        # Random layers on standardised features: what its training adds, and nothing else.
+    named = "shipped" if weights is None else weights
+    if isinstance(own, EffectEncoder) and isinstance(untrained, EffectEncoder):
+        # Random layers on standardised features: training adds the rest.
         untrained.mean.copy_(own.mean)
         untrained.scale.copy_(own.scale)
+        features = Remembered(own)
+        networks = {
+            named: features.then(own),
+            "the same network, random weights": features.then(untrained.eval()),
+            "its fixed features": features,
+        }
+    else:
+        networks = {named: of_encoder(shipped), "the same network, random weights": of_encoder(untrained)}
     return {
-        "shipped" if weights is None else weights: of_encoder(shipped),
-        "the same network, random weights": of_encoder(untrained),
+        **networks,
         "log-mel network, random weights": of_encoder(make_encoder("log-mel")),
         "style statistics": of_encoder(make_encoder("style-statistics")),
         "log-mel statistics": log_mel_statistics,

@@ -58,12 +58,12 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         name: what the registry calls it; `load_encoder` finds the class by it.
-        channels: 1, or 2 for an encoder that tells left from right: `embed` then sees `[B, 2, T]`.
+        stereo: whether it tells left from right: `embed` then sees `[B, 2, T]`.
         from_file: its factory takes `weights=FILE`, a file that only it can read (see `pretrained`).
     """
 
     name: str = ""
-    channels: int = 1
+    stereo: bool = False
     from_file: bool = False
     embedding_size: int
     sample_rate: int
@@ -83,7 +83,7 @@ class Encoder(nn.Module, ABC):
     def embed(self, audio: Tensor) -> Tensor:
         """Mono audio `[B, T]`, float32, at `self.sample_rate`, T >= minimum_samples -> `[B, D]`.
 
-        With `channels` 2 it is `[B, 2, T]`; mono audio comes with both alike, and of more than two channels
+        With `stereo` it is `[B, 2, T]`; mono audio comes with both alike, and of more than two channels
         both are the mean.
         """
 
@@ -112,8 +112,7 @@ class Encoder(nn.Module, ABC):
         """Audio `[B, C, T]` at `sample_rate` -> what `embed` takes: `[B, T']`. Raises as `forward` does."""
         check_audio(audio, sample_rate)
         audio = audio.to(device=_device(self), dtype=torch.float32)
-        stereo = self.channels == 2
-        if not stereo:
+        if not self.stereo:
             audio = audio.mean(dim=1)
         elif audio.shape[1] != 2:
             audio = audio.mean(dim=1, keepdim=True).repeat(1, 2, 1)
@@ -124,7 +123,7 @@ class Encoder(nn.Module, ABC):
             ratio = Fraction(int(sample_rate), self.sample_rate).limit_denominator(1000)
             audio = resample(audio, ratio.numerator, ratio.denominator)
         if self.normalise:
-            peak = audio.abs().amax(dim=(1, 2) if stereo else 1, keepdim=True)
+            peak = audio.abs().amax(dim=(1, 2) if self.stereo else 1, keepdim=True)
             audio = audio * (PEAK / peak.clamp(min=_SILENCE))
         return nn.functional.pad(audio, (0, max(0, self.minimum_samples - audio.shape[-1])))
 

@@ -214,10 +214,24 @@ def test_clap_without_transformers(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_clap_from_a_folder(tmp_path: Path) -> None:
     import transformers as clap
 
-    audio = {"hidden_size": 32, "patch_embeds_hidden_size": 16, "depths": [1, 1],
-             "num_attention_heads": [2, 2], "num_hidden_layers": 2, "spec_size": 64, "num_mel_bins": 16, "window_size": 4}  # fmt: skip
-    text = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8,
-            "vocab_size": 16, "projection_dim": 12}  # fmt: skip
+    audio = {
+        "hidden_size": 32,
+        "patch_embeds_hidden_size": 16,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 2],
+        "num_hidden_layers": 2,
+        "spec_size": 64,
+        "num_mel_bins": 16,
+        "window_size": 4,
+    }
+    text = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+        "vocab_size": 16,
+        "projection_dim": 12,
+    }
     torch.manual_seed(1)
     model = clap.ClapModel(clap.ClapConfig(audio_config=audio, text_config=text, projection_dim=12))
     model.save_pretrained(tmp_path / "clap")

@@ -50,7 +50,7 @@ class ClapAudio(Encoder):
         self.front: Any = _front_end(clap, self.structure["features"])
         rate = int(self.front.sampling_rate)
         super().__init__(int(model.config.projection_dim), rate, minimum_samples=rate // 10)
-        self.model = model
+        self.model: Any = model
         self.freeze()
 
     def config(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _structure(clap: Any, folder: Path) -> dict[str, Any]:
     return {"audio": audio, "features": {key: getattr(front, key) for key in keep}}
 
 
-def _load(clap: Any, folder: Path) -> nn.Module:
+def _load(clap: Any, folder: Path) -> Any:
     logs = clap.utils.logging
     before = logs.get_verbosity()
     logs.set_verbosity_error()  # that the text tower's weights are left over is no news

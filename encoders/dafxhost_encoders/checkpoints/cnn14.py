@@ -1,8 +1,9 @@
 """Cnn14, the convolutional network of PANNs (Kong 2020), as an encoder; and AFx-Rep, which is built on it.
 
 Written from table 1 of the paper (arXiv:1912.10211) and its section 4; the weights' names are those of the
-published checkpoints, so that these fit. For AFx-Rep (Steinmetz 2024, arXiv:2410.21233) channels, normalisation
-and heads are facts read in its public repository (csteinmetz1/st-ito, Apache-2.0). No code is taken from either.
+published checkpoints, so that these fit. For AFx-Rep (Steinmetz 2024, arXiv:2410.21233) channels,
+normalisation and heads are facts read in its public repository (csteinmetz1/st-ito, Apache-2.0). No code is
+taken from either.
 """
 
 from __future__ import annotations
@@ -193,8 +194,13 @@ class PannsCnn14(_Cnn14Encoder):
     name = "panns-cnn14"
     heads = ("fc1",)
     defaults: ClassVar[Mapping[str, Any]] = {
-        "sample_rate": 32_000, "n_fft": 1024, "hop": 320, "low": 50.0, "high": 14_000.0, "input_norm": "batchnorm"
-    }  # fmt: skip
+        "sample_rate": 32_000,
+        "n_fft": 1024,
+        "hop": 320,
+        "low": 50.0,
+        "high": 14_000.0,
+        "input_norm": "batchnorm",
+    }
 
     def _structure(self, tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
         found = super()._structure(tensors, where)
@@ -221,12 +227,17 @@ class AfxRep(_Cnn14Encoder):
     """
 
     name = "afx-rep"
-    channels = 2
+    stereo = True
     prefix = "encoder."
     heads = ("fc_mid", "fc_side")
     defaults: ClassVar[Mapping[str, Any]] = {
-        "sample_rate": 48_000, "n_fft": 2048, "hop": 1024, "low": 20.0, "high": 20_000.0, "input_norm": "minmax"
-    }  # fmt: skip
+        "sample_rate": 48_000,
+        "n_fft": 2048,
+        "hop": 1024,
+        "low": 20.0,
+        "high": 20_000.0,
+        "input_norm": "minmax",
+    }
 
     def embed(self, audio: Tensor) -> Tensor:
         audio = audio / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-8)
