@@ -170,6 +170,7 @@ def test_by_one_command(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(contrastive_data, "make_source", lambda *_: TwoRecordings(Noises()))
     monkeypatch.setattr(contrastive, "make_source", lambda *_: TwoRecordings(Noises()))
     monkeypatch.setattr(contrastive, "EPOCHS", 2)
+    monkeypatch.setattr(contrastive, "HELD_OUT", 1)
     options = ("--effects", "mda-overdrive,mda-delay", "--max-steps", "2", "--latent", "24", "--json")
     code, out, words = call("pretrain", "effect-encoder", "--out", "fx", *options)
     assert code == 0, words

@@ -22,7 +22,7 @@ HELD_OUT = 5
 """Chunks it is judged by."""
 TEMPERATURE = 0.1
 BATCH = 384
-EPOCHS = 60
+EPOCHS = 36
 NOISE = 0.1
 """Deviation of the noise added to standardised features."""
 
@@ -156,7 +156,7 @@ def pretrain_effect_encoder(
     """
     began = time.monotonic() if started is None else started
     seconds = 60 * job.max_minutes
-    held_out = joined([validation.chunk(k) for k in range(HELD_OUT if job.max_steps is None else 1)])
+    held_out = joined([validation.chunk(k) for k in range(HELD_OUT)])
     chunks: list[Chunk] = []
     progress = 0.0
     while not chunks or progress < COLLECTING:
