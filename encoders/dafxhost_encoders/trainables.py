@@ -89,23 +89,45 @@ class Trainable:
         return trainer(job)
 
 
+EFFECTS = ("mda-multiband", "mda-overdrive", "mda-ambience", "mda-delay", "mda-thruzero", "mda-limiter")
+"""Effects that autoencoders are trained over, unless others are named: those of the second semester's report.
+Held out there: mda-leslie, mda-combo, mda-subsynth."""
+
 AUTOENCODER_FIGURES = (
     ("variance explained", "explained"),
-    ("beyond the mean spectrum", "explained_beyond_mean_spectrum"),
+    ("beyond the mean", "explained_beyond_mean"),
     ("RMSE", "rmse"),
     ("RMSE of a constant", "constant_rmse"),
     ("active latents", "active_latents"),
     ("latents", "latents"),
+    ("epochs", "epochs"),
     ("steps", "steps"),
     ("seconds", "seconds"),
+    ("seconds an epoch", "seconds_an_epoch"),
 )
+_COURSE = {"draw", "patience", "max_epochs", "examples", "renew", "learning_rate"}
+_SPECTROGRAM = {"latent", "input", "compression", "mels", "frames", "n_fft", "hop", "strides"}
 
 TRAINABLES = (
     Trainable(
         "spectrogram-vae",
-        "dafxhost_encoders.pretrain:train_spectrogram_vae",
-        "Spectrogram beta-VAE.",
-        frozenset({"latent", "beta"}),
+        "dafxhost_encoders.pretrain_jobs:train_spectrogram_vae",
+        "Beta-VAE of STFT or mel spectrograms.",
+        frozenset(_COURSE | _SPECTROGRAM | {"beta", "kl_schedule"}),
+        AUTOENCODER_FIGURES,
+    ),
+    Trainable(
+        "mel-cae",
+        "dafxhost_encoders.pretrain_jobs:train_mel_cae",
+        "Convolutional autoencoder of mel spectrograms.",
+        frozenset(_COURSE | _SPECTROGRAM),
+        AUTOENCODER_FIGURES,
+    ),
+    Trainable(
+        "embedding-vae",
+        "dafxhost_encoders.pretrain_jobs:train_embedding_vae",
+        "Beta-VAE of a frozen encoder's embeddings before and after an effect.",
+        frozenset(_COURSE | {"latent", "beta", "kl_schedule", "encoder", "encoder_weights", "join"}),
         AUTOENCODER_FIGURES,
     ),
     Trainable(
