@@ -23,6 +23,7 @@ from dafxhost.execution.backends import open_executor
 from dafxhost.losses import MultiResolutionSTFT, TransferLoss
 from dafxhost.registry import encoder as make_encoder
 from dafxhost.registry import estimator as make_estimator
+from dafxhost.registry import registry
 from dafxhost.training import runs
 from dafxhost.training.augmentation import AugmentedSource, MixedSource
 from dafxhost.training.config import TrainConfig
@@ -58,8 +59,8 @@ def make_source(config: TrainConfig, split: Split) -> AudioSource:
 def _make_encoder(config: TrainConfig) -> Encoder:
     if not config.encoder_weights:
         return make_encoder(config.encoder, **config.encoder_options)
-    if config.encoder == "pretrained":
-        return make_encoder("pretrained", weights=config.encoder_weights, **config.encoder_options)
+    if getattr(registry().find("encoder", config.encoder).load(), "from_file", False):
+        return make_encoder(config.encoder, weights=config.encoder_weights, **config.encoder_options)
     encoder = load_encoder(config.encoder_weights)
     if encoder.name != config.encoder:
         raise UsageError(

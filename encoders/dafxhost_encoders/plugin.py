@@ -36,7 +36,27 @@ def dafxhost_encoders() -> list[EncoderSpec]:
         EncoderSpec(
             "pretrained",
             "dafxhost_encoders.pretrained:PretrainedEncoder",
-            "A frozen encoder from a weights file (option weights=FILE).",
+            "A frozen encoder: dafxhost's own audio-effect encoder, or a weights file (option weights=FILE).",
+        ),
+        EncoderSpec(
+            "effect-encoder",
+            "dafxhost_encoders.effect_encoder:EffectEncoder",
+            "Fixed features of what effects leave behind and a small network, trained contrastively.",
+        ),
+        EncoderSpec(
+            "afx-rep",
+            "dafxhost_encoders.checkpoints.cnn14:AfxRep",
+            "AFx-Rep (Steinmetz 2024) from its checkpoint (option weights=FILE), frozen; sees stereo.",
+        ),
+        EncoderSpec(
+            "panns-cnn14",
+            "dafxhost_encoders.checkpoints.cnn14:PannsCnn14",
+            "PANNs' Cnn14 (Kong 2020) from its checkpoint (option weights=FILE), frozen.",
+        ),
+        EncoderSpec(
+            "clap",
+            "dafxhost_encoders.checkpoints.clap:ClapAudio",
+            "CLAP's audio tower from a local folder (option weights=DIR; needs transformers), frozen.",
         ),
         EncoderSpec(
             "timbral-features",

@@ -130,6 +130,19 @@ TRAINABLES = (
         frozenset(_COURSE | {"latent", "beta", "kl_schedule", "encoder", "encoder_weights", "join"}),
         AUTOENCODER_FIGURES,
     ),
+    Trainable(
+        "effect-encoder",
+        "dafxhost_encoders.contrastive:train_effect_encoder",
+        "Recognises effect and setting across recordings (contrastive).",
+        frozenset({"latent"}),
+        (
+            ("effect recognised", "effect_recognised"),
+            ("partner is nearest", "partner_nearest"),
+            ("clips trained on", "clips"),
+            ("epochs", "epochs"),
+            ("seconds", "seconds"),
+        ),
+    ),
 )
 
 
