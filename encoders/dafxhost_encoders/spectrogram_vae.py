@@ -161,6 +161,10 @@ class SpectrogramVAE(Encoder):
         """Compressed spectrograms `[B, bins, frames]` -> mean and log variance of the latents, `[B, D]`."""
         return self.network.encode(self._scaled(self._checked(spectrogram)))
 
+    def decode(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        """Latents `[B, D]` -> compressed spectrograms `[B, *size]`, size (bins, frames)."""
+        return self.network.decode(latents, size) * self.spread + self._centre(size[0])
+
     def _through(self, spectrogram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, log_variance = self.posterior(spectrogram)
         latents = sample(mean, log_variance) if self.training else mean

@@ -1,0 +1,137 @@
+"""Can active units tune the latent size? Spectrogram VAEs of several sizes and betas, trained alike.
+
+    python benchmarks/latent_size.py                       (synthetic corpus, the paper's effects; about 15 min)
+    python benchmarks/latent_size.py --data ../shared/audio/train --test ../shared/audio/test
+
+Every model sees the same fixed spectrogram patches in the same order for the same number of steps, and is
+measured on patches of other recordings. "directions above beta/2" is what a linear VAE would keep: principal
+components of the training patches whose variance is above the threshold (docs/analysis.md derives it).
+Results go to stdout, as Markdown or with --json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dafxhost.analysis.latents import study
+from dafxhost.analysis.observing import find_effects, observe
+from dafxhost.analysis.reconstruction import Reconstructor
+from dafxhost.data.corpus import SyntheticCorpus
+from dafxhost.data.sources import AudioSource, FolderSource
+from dafxhost_encoders.spectrogram_vae import SpectrogramVAE
+
+RATE = 24000
+MODEL = {"n_fft": 512, "hop": 512, "channels": (8, 16, 32), "kernels": 3, "strides": 2}
+"""A small one, 257 bins by 32 frames (0.7 s), so that many can be trained."""
+
+
+def patches(source: AudioSource, examples: int, seed: int) -> Tensor:
+    """Compressed spectrograms `[M, bins, frames]` of clips of `source` through each effect."""
+    effects, notes = find_effects(None)
+    for note in notes:
+        print(note, file=sys.stderr)
+    encoder = SpectrogramVAE(**MODEL).eval()
+    seen = observe(
+        encoder, effects, source, examples, sample_rate=RATE, seed=seed, reconstructor=Reconstructor(encoder)
+    )
+    return seen.pictures
+
+
+def trained(
+    train: Tensor, size: int, beta: float, steps: int, seed: int, rate: float = 2e-3
+) -> SpectrogramVAE:
+    """A VAE after so many steps of 32 patches; the learning rate rises over 20 steps, then falls to 0."""
+    torch.manual_seed(seed)
+    encoder = SpectrogramVAE(embedding_size=size, beta=beta, **MODEL)
+    encoder.fit_scale(train)
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=rate)
+    rng = np.random.default_rng(seed)
+    encoder.train()
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 20) * (1 - step / steps)
+        total, _, _ = encoder.loss(train[torch.from_numpy(rng.permutation(len(train))[:32])])
+        optimiser.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimiser.step()
+    return encoder.eval()
+
+
+def explained(encoder: SpectrogramVAE, test: Tensor) -> float:
+    """Share of the variance about the mean spectrum of the test patches."""
+    error = Reconstructor(encoder).reconstruct(test) - test
+    return 1 - float(error.square().sum() / (test - test.mean(dim=(0, 2), keepdim=True)).square().sum())
+
+
+def principal(train: Tensor, encoder: SpectrogramVAE) -> np.ndarray:
+    """Variances along the principal components of the patches as the network sees them, largest first."""
+    rows = ((train - encoder.centre[:, None]) / encoder.spread).flatten(1).double()
+    rows = rows - rows.mean(dim=0)
+    return (torch.linalg.eigvalsh(rows @ rows.T).flip(0) / len(rows)).numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder to train on; else the synthetic corpus")
+    parser.add_argument("--test", type=Path, help="folder to measure on")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64, 128])
+    parser.add_argument("--betas", type=float, nargs="+", default=[4, 64, 1024])
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--examples", type=int, default=40, help="clips an effect to train on")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sources: list[AudioSource] = [
+        FolderSource(folder, RATE) if folder else SyntheticCorpus(RATE, options.seed, split, bank=bank)
+        for folder, split, bank in ((options.data, "train", 40), (options.test, "validation", 12))
+    ]  # fmt: skip
+    train, test = (
+        patches(sources[0], options.examples, 1),
+        patches(sources[1], max(2, options.examples // 4), 2),
+    )
+    print(f"{len(train)} patches to train on, {len(test)} to measure on", file=sys.stderr)
+    rows = []
+    for beta in options.betas:
+        for size in options.sizes:
+            began = time.monotonic()
+            encoder = trained(train, size, beta, options.steps, options.seed)
+            found = study(Reconstructor(encoder), test)
+            row = {
+                "beta": beta,
+                "size": size,
+                "directions": int((principal(train, encoder) > beta / 2).sum()),
+                "active": found.active,
+                "carry_99_percent": found.recommended,
+                "nats": float(found.divergence.sum()),
+                "explained_train": explained(encoder, train[:400]),
+                "explained": explained(encoder, test),
+                "seconds": round(time.monotonic() - began, 1),
+            }
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            rows.append(row)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print("| beta | size | directions above beta/2 | active | carry 99 % | nats | explained, unseen |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for r in rows:
+        print(
+            f"| {r['beta']:g} | {r['size']} | {r['directions']} | {r['active']} | {r['carry_99_percent'] or '-'} | "
+            f"{r['nats']:.0f} | {r['explained']:.3f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
