@@ -75,14 +75,16 @@ def analyze(
     wanted = list(dict.fromkeys(colours or ["effect"]))
     _check_colours(wanted, found)
     note(
-        f"{subject.title}: {examples} clips of {source.description}, through {len(found)} effects, seed {seed}"
+        f"{subject.title}: {examples} clips of {source.description}, through {len(found)} effects, "
+        f"seed {seed}"
     )
     reconstructor = Reconstructor(subject.encoder)
     with Display() as display:
         progress = _Progress(display)
         seen = observe(
-            subject.encoder, found, source, examples, sample_rate=subject.sample_rate, seed=seed, workers=workers,
-            reconstructor=reconstructor if reconstructor.has_pictures else None, progress=progress.rendered,
+            subject.encoder, found, source, examples, sample_rate=subject.sample_rate, seed=seed,
+            workers=workers, reconstructor=reconstructor if reconstructor.has_pictures else None,
+            progress=progress.rendered,
         )  # fmt: skip
         seen.notes[:0] = notes
         analysis = analyse(
@@ -176,7 +178,8 @@ def _show(analysis: Analysis) -> None:
     if analysis.reconstruction:
         r = analysis.reconstruction
         result(
-            f"variance explained: {r['explained']:.3f}; RMSE {r['rmse']:.3g}, of a constant {r['constant_rmse']:.3g}"
+            f"variance explained: {r['explained']:.3f}; RMSE {r['rmse']:.3g}, of a constant "
+            f"{r['constant_rmse']:.3g}"
         )
     if analysis.latents is not None:
         result(analysis.latents.advice())

@@ -49,8 +49,9 @@ class Analysis:
     """All that was measured and drawn.
 
     Attributes:
-        classified: probes of the effect, from several kinds of embedding. parameters: probes of parameters, from
-            differences. latents: None without a posterior. reconstruction: by name; empty without a decoder.
+        classified: probes of the effect, from several kinds of embedding. parameters: probes of parameters,
+            from differences. latents: None without a posterior. reconstruction: by name; empty without a
+            decoder.
         colourings: all there are. spaces: what was projected. pictures: by section ("embeddings", "probes",
             "latents", "reconstruction", "traversals", "training"). notes: what could not be had.
     """
@@ -132,7 +133,7 @@ def _project(
     say: Say,
 ) -> None:
     seen = out.seen
-    spaces = [
+    spaces: list[tuple[str, str, np.ndarray, np.ndarray | None]] = [
         ("processed", "embeddings", seen.processed, None),
         ("difference", "differences, processed minus clean", seen.processed - seen.clean, None),
     ]

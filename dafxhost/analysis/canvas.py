@@ -1,4 +1,4 @@
-"""The 3-D embeddings as a cloud that can be turned in the page, coloured by whatever is known of its points."""
+"""The 3-D embeddings as a cloud that can be turned in the page, coloured by anything known of its points."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ _STYLE = """
 #cloud select, #cloud button { font: inherit; font-size: .93rem; color: var(--ink); background: var(--plate);
   border: 1px solid var(--line); border-radius: 6px; padding: .35rem .6rem; max-width: 100%; }
 #cloud-legend { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .86rem; margin: .6rem 0 1.5rem; }
-#cloud-legend i { display: inline-block; width: .75em; height: .75em; border-radius: 50%; margin-right: .4em; }
+#cloud-legend i { display: inline-block; width: .75em; height: .75em; border-radius: 50%;
+  margin-right: .4em; }
 """
 _BODY = """<div id="cloud"><div class="controls"><label>Points<select id="cloud-view"></select></label>
-<label>Colour<select id="cloud-colour"></select></label><button type="button" id="cloud-turn">Stop</button></div>
-<canvas tabindex="0" role="img" aria-label="three-dimensional cloud of the embeddings; drag it, or use the arrow keys"></canvas>
+<label>Colour<select id="cloud-colour"></select></label>
+<button type="button" id="cloud-turn">Stop</button></div>
+<canvas tabindex="0" role="img"
+ aria-label="three-dimensional cloud of the embeddings; drag it, or use the arrow keys"></canvas>
 <div id="cloud-legend"></div></div>"""
 _STOPS = 16
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dafxhost.analysis.latents import ACTIVE, ENOUGH, LatentStatistics
 from dafxhost.analysis.plots import bars
-from dafxhost.analysis.style import Picture, Theme, picture
+from dafxhost.analysis.style import Picture, Theme, logarithmic, picture, reduced
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +33,7 @@ def latent_sizes(found: LatentStatistics) -> Picture:
             )
         axes[1].axhline(ACTIVE, color=theme.muted, linestyle="--", label=f"active above {ACTIVE:g}")
         axes[1].set(title="variance along each latent", xlabel="latent, largest first", yscale="log")
+        logarithmic(axes[1].yaxis)
         axes[1].legend(fontsize=7.5)
         if found.kept:
             axes[2].plot(found.kept, found.explained, color=theme.colour(0), marker="o", markersize=3)
@@ -57,13 +58,14 @@ def histograms(before: np.ndarray, after: np.ndarray, explained: float) -> Pictu
     def draw(figure: Figure, theme: Theme) -> None:
         ax = figure.subplots()
         low, high = (float(x) for x in (min(before.min(), after.min()), max(before.max(), after.max())))
-        edges = np.linspace(low, high if high > low else low + 1, 81)
+        edges = np.linspace(low, high if high > low else low + 1, 81).tolist()
         for number, (values, label) in enumerate(((before, "input"), (after, "reconstruction"))):
             text = f"{label}: mean {values.mean():.3g}, deviation {values.std():.3g}"
             ax.hist(
                 values.ravel(), edges, histtype="step", linewidth=1.6, color=theme.colour(number), label=text
             )
         ax.set(yscale="log", xlabel="value", ylabel="count")
+        logarithmic(ax.yaxis)
         ax.legend()
 
     alt = "histograms of the inputs' and the reconstructions' values"
@@ -77,6 +79,7 @@ def histograms(before: np.ndarray, after: np.ndarray, explained: float) -> Pictu
 
 def side_by_side(before: np.ndarray, after: np.ndarray) -> Picture:
     """A few inputs `[K, H, W]` above their reconstructions, on one scale."""
+    before, after = reduced(before), reduced(after)
 
     def draw(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots(2, len(before), squeeze=False)
@@ -97,9 +100,12 @@ def side_by_side(before: np.ndarray, after: np.ndarray) -> Picture:
 
 
 def traversals(decoded: np.ndarray, deviations: np.ndarray, latents: np.ndarray) -> Picture:
-    """`[L, steps, H, W]` or `[L, steps, F]`: a row for each latent. Its middle is decoded as it is, the others as
-    what differs from it, because differences are small."""
+    """A row for each latent of `[L, steps, H, W]` or `[L, steps, F]`.
+
+    Its middle is shown as it is, the others as what differs from it, because differences are small.
+    """
     middle = len(deviations) // 2
+    decoded = decoded if decoded.ndim == 3 else reduced(decoded, 64)
     change = decoded - decoded[:, middle : middle + 1]
     flat = decoded.ndim == 3
 
@@ -129,8 +135,9 @@ def traversals(decoded: np.ndarray, deviations: np.ndarray, latents: np.ndarray)
 
     alt = f"what changes in the output along {len(latents)} latents in {len(deviations)} steps"
     caption = (
-        "Traversals of the latents that matter most: each moved through its own distribution, the others at their "
-        "mean. The middle column is the decoded mean, the others what differs from it (red more, blue less)."
+        "Traversals of the latents that matter most: each moved through its own distribution, the others "
+        "at their mean. The middle column is the decoded mean, the others what differs from it (red more, "
+        "blue less)."
     )
     return picture("traversals", alt, caption, draw, (9.6, 0.5 + 0.95 * len(latents)))
 

@@ -1,11 +1,11 @@
 """What the latents of a variational encoder carry, and how many of them the data need.
 
 In a variational autoencoder with a Gaussian likelihood of variance s^2 and a weight beta on the divergence, a
-direction of the data whose variance is below beta s^2 costs more to transmit than it repays: the linear case is
-solved exactly by probabilistic PCA (Lucas et al., "Don't Blame the ELBO!", NeurIPS 2019, section 4), and is the
-reverse water-filling of rate-distortion theory (Cover and Thomas, section 10.3.3). Its latent then falls back to
-the prior. So the number of latents in use is decided by the data and beta, not by the latent size, as long as
-that is large enough; docs/analysis.md has the derivation and a measured test.
+direction of the data whose variance is below beta s^2 costs more to transmit than it repays: the linear case
+is solved exactly by probabilistic PCA (Lucas et al., "Don't Blame the ELBO!", NeurIPS 2019, section 4), and
+is the reverse water-filling of rate-distortion theory (Cover and Thomas, section 10.3.3). Its latent then
+falls back to the prior. So the number of latents in use is decided by the data and beta, not by the latent
+size, as long as that is large enough; docs/analysis.md has the derivation and a measured test.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class LatentStatistics:
         divergence: `[D]` mean KL divergence of each from the prior, nats. spread: `[D]` variance of its mean.
         active: how many have a `spread` above 0.01. size: D.
         output: `[D]` variance that each latent causes in the decoder's output, as a share of the pictures'
-            variance; None without a decoder. order: `[D]` latents by `output` (else by divergence), largest first.
-        kept, explained: how much of the pictures' variance is explained if only so many latents, in `order`, are
-            kept and the others held at their mean; empty without a decoder.
+            variance; None without a decoder. order: `[D]` latents by `output` (else by divergence), largest
+            first.
+        kept, explained: how much of the pictures' variance is explained if only so many latents, in `order`,
+            are kept and the others held at their mean; empty without a decoder.
         recommended: the smallest such number that explains 99 % of what all do; None without a decoder.
     """
 
@@ -58,15 +59,18 @@ class LatentStatistics:
         """What to do about the latent size, as a sentence or two."""
         if not self.active:
             return (
-                "No latent is active: the decoder ignores them. Lower beta, or warm it up, or train for longer; "
-                "the size says nothing before that."
+                "No latent is active: the decoder ignores them. Lower beta, or warm it up, or train for "
+                "longer; the size says nothing before that."
             )
         if self.active >= 0.95 * self.size:
-            text = f"{self.active} of {self.size} latents are active: the size is the limit; try {2 * self.size}."
+            text = (
+                f"{self.active} of {self.size} latents are active: the size is the limit; try "
+                f"{2 * self.size}, or a larger beta."
+            )
         else:
             text = (
-                f"{self.active} of {self.size} latents are active: at this beta a size of {self.active} carries "
-                "the same, and a larger one would add unused latents."
+                f"{self.active} of {self.size} latents are active: at this beta a size of {self.active} "
+                "carries the same, and a larger one would add unused latents."
             )
         if self.recommended is not None:
             percent = round(100 * ENOUGH)
@@ -75,7 +79,7 @@ class LatentStatistics:
 
 
 def divergences(mean: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
-    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), nats, elementwise (Kingma 2014, appendix B)."""
+    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), nats, elementwise (Kingma 2014, app. B)."""
     return 0.5 * (np.square(mean) + np.exp(log_variance) - log_variance - 1.0)
 
 
@@ -101,8 +105,9 @@ def output_variance(
 ) -> np.ndarray:
     """`[D]`: variance that each latent causes in the output, as a share of the pictures' own.
 
-    Half the mean square of the change that comes of giving a picture another picture's value of one latent: of a
-    linear decoder w this is |w_d|^2 Var(z_d). It is not measured for latents that hardly vary, and is 0 there.
+    Half the mean square of the change that comes of giving a picture another picture's value of one latent:
+    of a linear decoder w this is |w_d|^2 Var(z_d). It is not measured for latents that hardly vary, and is 0
+    there.
     """
     chosen = rng.permutation(len(mean))[:PROBES]
     others = rng.integers(0, len(mean), (mean.shape[1], len(chosen)))
@@ -125,7 +130,7 @@ def truncation(
     order: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """(numbers of latents kept, variance explained with them): the first ones of `order`, others at their mean.
+    """(numbers of latents kept, variance explained): the first ones of `order`, others at their mean.
 
     Variance is that about the mean picture, so that no latent at all explains about 0.
     """

@@ -46,11 +46,12 @@ class Observations:
     """N examples over E effects.
 
     Attributes:
-        effects: E effects. index: `[N]`, which of them. settings: N vectors on 0..1, as long as the effect has
-            parameters. names: what recording each clip came from.
+        effects: E effects. index: `[N]`, which of them. settings: N vectors on 0..1, as long as the effect
+            has parameters. names: what recording each clip came from.
         clean, processed: `[N, D]` float64, embeddings of the clip and of the clip through the effect.
         features: by name `[N]`, measured on the processed clip; NaN where undefined.
-        pictures: `[M, H, W]` or `[M, F]`, what the encoder is to reproduce, or None. rows: `[M]`, whose they are.
+        pictures: `[M, H, W]` or `[M, F]`, what the encoder is to reproduce, or None. rows: `[M]`, whose they
+            are.
         notes: sentences about what was left out.
     """
 
@@ -90,10 +91,17 @@ class Observations:
             pictures = pictures[inside]
             rows = np.searchsorted(chosen, rows[inside])
         return Observations(
-            self.effects, self.index[chosen], [self.settings[i] for i in chosen], [self.names[i] for i in chosen],
-            self.clean[chosen], self.processed[chosen], {k: v[chosen] for k, v in self.features.items()},
-            pictures, rows, list(self.notes),
-        )  # fmt: skip
+            effects=self.effects,
+            index=self.index[chosen],
+            settings=[self.settings[i] for i in chosen],
+            names=[self.names[i] for i in chosen],
+            clean=self.clean[chosen],
+            processed=self.processed[chosen],
+            features={k: v[chosen] for k, v in self.features.items()},
+            pictures=pictures,
+            rows=rows,
+            notes=list(self.notes),
+        )
 
 
 def find_effects(names: Sequence[str] | None, own: str = "") -> tuple[list[Effect], list[str]]:
@@ -149,7 +157,8 @@ def observe(
         progress: called with (name of the effect, examples done, examples in all).
 
     Raises:
-        UsageError: no examples asked for, or not one embedding is finite. AudioFileError: nothing to draw from.
+        UsageError: no examples asked for, or not one embedding is finite. AudioFileError: nothing to draw
+        from.
     """
     import dafxhost
     from dafxhost.data.examples import Examples
@@ -250,7 +259,8 @@ def _finished(watch: _Watch, effects: tuple[Effect, ...], notes: list[str]) -> O
         np.stack(watch.processed), {k: np.array(v) for k, v in watch.features.items()},
         pictures, np.array(watch.rows) if pictures is not None else None, notes,
     )  # fmt: skip
-    good = np.isfinite(whole.clean).all(axis=1) & np.isfinite(whole.processed).all(axis=1)
+    good = np.isfinite(np.concatenate([whole.clean, whole.processed], axis=1)).all(axis=1)
+    good = np.asarray(good)
     if not good.any():
         raise DafxhostError(
             f"none of the {len(whole)} embeddings is finite: the encoder's weights are broken; train it again"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dafxhost.analysis.style import CONTINUOUS, Picture, Theme, grid, marker, picture, shortened
+from dafxhost.analysis.style import CONTINUOUS, Picture, Theme, grid, logarithmic, marker, picture, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +23,8 @@ class Colouring:
     """What points are coloured by.
 
     Attributes:
-        name: e.g. "effect", "mda-combo.drive", "centroid". values: `[N]` class numbers or numbers; NaN where it
-            does not apply. classes: names of the classes; empty for numbers. unit: of numbers.
+        name: e.g. "effect", "mda-combo.drive", "centroid". values: `[N]` class numbers or numbers; NaN where
+            it does not apply. classes: names of the classes; empty for numbers. unit: of numbers.
     """
 
     name: str
@@ -199,7 +199,7 @@ def _measure(name: str) -> str:
 
 
 def curves(log: Sequence[dict[str, Any]]) -> Picture | None:
-    """What a training's log holds over its steps, a panel a phase and quantity; None where it holds nothing."""
+    """What a training's log holds over its steps, a panel a phase and quantity; None if it holds nothing."""
     panels = _panels(log)
     if not panels:
         return None
@@ -214,6 +214,7 @@ def curves(log: Sequence[dict[str, Any]]) -> Picture | None:
             values = np.concatenate([y for _, _, y in lines])
             if values.size and values.min() > 0 and values.max() > 50 * values.min():
                 ax.set_yscale("log")
+                logarithmic(ax.yaxis)
             ax.set(title=title, xlabel="step")
             ax.grid(linewidth=0.5)
             if len(lines) > 1:

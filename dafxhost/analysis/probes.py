@@ -30,8 +30,8 @@ class Probe:
     """One target read from one kind of embedding by one probe.
 
     Attributes:
-        target: "effect", or "effect.parameter". source: "processed", "difference", "clean". probe: "linear" or
-            "forest". measure: "accuracy", or "R2" (of a continuous parameter: 1 is perfect, 0 the mean).
+        target: "effect", or "effect.parameter". source: "processed", "difference", "clean". probe: "linear"
+            or "forest". measure: "accuracy", or "R2" (of a continuous parameter: 1 is perfect, 0 the mean).
         value: over all examples, each predicted by a probe that never met its recording. low, high: bootstrap
             95 % interval over recordings. chance: what the most frequent value, or the mean, of the training
             folds reaches. examples, recordings: counts.
@@ -85,10 +85,15 @@ def effect_probes(
 
 
 def parameter_probes(
-    rows: np.ndarray, settings: np.ndarray, parameters: Sequence[Parameter], names: Sequence[str], effect: str,
-    source: str, seed: int = 0,
-) -> list[Probe]:  # fmt: skip
-    """Both probes of every parameter of one effect, from its examples' `rows` `[n, D]` and `settings` `[n, P]`.
+    rows: np.ndarray,
+    settings: np.ndarray,
+    parameters: Sequence[Parameter],
+    names: Sequence[str],
+    effect: str,
+    source: str,
+    seed: int = 0,
+) -> list[Probe]:
+    """Both probes of every parameter of one effect, from its examples' `rows` `[n, D]`, `settings` `[n, P]`.
 
     None with fewer than 12 examples or two recordings, or of a parameter that never varied.
     """
@@ -150,9 +155,13 @@ def _predicted(
 
 
 def _classified(
-    rows: np.ndarray, truth: np.ndarray, names: Sequence[str], parts: Sequence[Any], about: tuple[str, str, str],
+    rows: np.ndarray,
+    truth: np.ndarray,
+    names: Sequence[str],
+    parts: Sequence[Any],
+    about: tuple[str, str, str],
     seed: int,
-) -> Classified:  # fmt: skip
+) -> Classified:
     target, source, kind = about
     guess = _predicted(lambda: _classifier(kind, seed), rows, truth, parts)
     chance = np.zeros(len(truth))

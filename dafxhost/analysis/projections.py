@@ -54,8 +54,8 @@ def pca(rows: np.ndarray) -> Projection:
 def umap(rows: np.ndarray, seed: int = 0) -> Projection | None:
     """UMAP (McInnes et al. 2018) of the standardised rows to 2 and to 3 dimensions; None with too few rows.
 
-    More than 50 columns are first brought to 50 principal components. The same seed gives the same picture, for
-    which it runs on one thread.
+    More than 50 columns are first brought to 50 principal components. The same seed gives the same picture,
+    for which it runs on one thread.
     """
     if len(rows) < FEWEST_FOR_UMAP:
         return None

@@ -1,14 +1,15 @@
 """What an encoder can be asked beyond its embedding, found by the methods that it has.
 
-None of them is part of `dafxhost.encoders.Encoder`. An encoder that has them gets the pictures that need them;
-of one that has not, the page says so in a sentence:
+None of them is part of `dafxhost.encoders.Encoder`. An encoder that has them gets the pictures that need
+them; of one that has not, the page says so in a sentence:
 
-- `inputs(dry, wet, sample_rate) -> [M, ...]` for clips `[B, C, T]`, M a multiple of B in the clips' order: what is
-  reproduced. Without it `patches(spectrogram(prepare(audio, sample_rate)))` of the processed clips is taken, or
-  `spectrogram` alone where there is no `patches`.
+- `inputs(dry, wet, sample_rate) -> [M, ...]` for clips `[B, C, T]`, M a multiple of B in the clips' order:
+  what is reproduced. Without it `patches(spectrogram(prepare(audio, sample_rate)))` of the processed clips
+  is taken, or `spectrogram` alone where there is no `patches`.
 - `posterior(inputs) -> mean, log variance`, each `[M, D]`: the latents of a variational encoder.
 - `decode(latents, size) -> [M, *size]`, or `decode(latents)`: the way back.
-- `reconstruct(inputs)`: through the latents' means, in the inputs' shape; else `decode` of `posterior` is taken.
+- `reconstruct(inputs)`: through the latents' means, in the inputs' shape; else `decode` of `posterior` is
+  taken.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class Reconstructor:
                 out = self.encoder.inputs(a, b, sample_rate)
             else:
                 spectrogram = self.encoder.spectrogram(self.encoder.prepare(b, sample_rate))
-                cut = getattr(self.encoder, "patches", None)
-                out = cut(spectrogram).flatten(0, 1) if callable(cut) else spectrogram
+                cut: Any = getattr(self.encoder, "patches", None)
+                out = spectrogram if cut is None else cut(spectrogram).flatten(0, 1)
         return out.cpu(), np.repeat(np.arange(len(dry)), len(out) // len(dry))
 
     def posterior(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -95,8 +96,8 @@ class Reconstructor:
         """Inputs `[M, ...]` -> the same through the latents' means, in the same shape."""
         import torch
 
-        direct = getattr(self.encoder, "reconstruct", None)
-        if not callable(direct):
+        direct: Any = getattr(self.encoder, "reconstruct", None)
+        if direct is None:
             return self.decode(self.posterior(pictures)[0], tuple(pictures.shape[1:]))
         with torch.no_grad():
             return torch.cat([direct(part) for part in pictures.split(AT_ONCE)]).cpu()

@@ -1,4 +1,4 @@
-"""What an analysis leaves: one page, its pictures as PNG and SVG, its figures as JSON, its vectors as .npz."""
+"""What an analysis leaves: a page, its pictures as PNG and SVG, figures as JSON, vectors as .npz."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ if TYPE_CHECKING:
     from dafxhost.analysis.subjects import Subject
     from dafxhost.report.page import Page
 
+SHARPNESS = 1.4
+"""Pixels of a picture for one of the page, at most."""
 PAGE, FIGURES, VECTORS = "index.html", "figures.json", "embeddings.npz"
 _STYLE = """
 .pictures { overflow-x: auto; }
-.pictures img { display: block; width: 100%; min-width: 38rem; height: auto; border-radius: 8px; }
+.pictures img { display: block; width: 100%; min-width: 30rem; height: auto; border-radius: 8px; }
 """
 _SECTIONS = {
     "embeddings": (
         "Clusters",
-        "Every point is a clip through an effect at a random setting (of latents, a patch of one). All effects had "
-        "the same clips. PCA keeps distances as they are; UMAP keeps neighbours, and distances between its clusters "
-        "mean little.",
+        "Every point is a clip through an effect at a random setting (of latents, a patch of one). All "
+        "effects had the same clips. PCA keeps distances as they are; UMAP keeps neighbours, and distances "
+        "between its clusters mean little.",
     ),
     "latents": (
         "Latents",
-        "A latent that costs no divergence carries nothing. How many carry something is decided by the data and by "
-        "beta, not by the latent size, once that is large enough: train with more than are used, count the active "
-        "ones, and take that size.",
+        "A latent that costs no divergence carries nothing. How many carry something is decided by the "
+        "data and by beta, not by the latent size, once that is large enough: train with more than are "
+        "used, count the active ones, and take that size.",
     ),
     "traversals": ("Traversals", ""),
     "reconstruction": ("Reconstructions", ""),
@@ -48,7 +50,7 @@ _SECTIONS = {
 
 
 def check_folder(folder: Path) -> None:
-    """See, before any work, that files can be written into `folder`, which need not exist. Raises OutputError."""
+    """See, before any work, that `folder`, which need not exist, can be written to. Raises OutputError."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; give a folder with --out")
     near = folder
@@ -195,9 +197,9 @@ _KINDS = {"linear": "linear probe", "forest": "random forest"}
 def _probes(out: Page, analysis: Analysis) -> None:
     out.heading("What can be read from the embeddings")
     out.paragraph(
-        "Cross-validated by recording: a clip is judged by probes that never met its recording. Chance is what the "
-        "most frequent answer, or the mean, reaches in the same folds. The intervals hold 95 %, recordings being "
-        "drawn whole. The clean clip is a control: it cannot know the effect."
+        "Cross-validated by recording: a clip is judged by probes that never met its recording. Chance is "
+        "what the most frequent answer, or the mean, reaches in the same folds. The intervals hold 95 %, "
+        "recordings being drawn whole. The clean clip is a control: it cannot know the effect."
     )
     if analysis.classified:
         rows = [
@@ -247,8 +249,9 @@ def _figure(out: Page, picture: Picture, *, caption: bool = True) -> None:
     width, height = struct.unpack(">II", picture.light[16:24])  # where PNG files have them
     under = f"<figcaption>{escape(picture.caption)}</figcaption>" if caption else ""
     out.raw(
-        f'<figure><div class="pictures" role="region" tabindex="0" aria-label="{escape(picture.alt)}"><picture>'
+        f'<figure><div class="pictures" role="region" tabindex="0" aria-label="{escape(picture.alt)}">'
+        "<picture>"
         f'<source media="(prefers-color-scheme: dark)" srcset="{data_uri(picture.dark, "image/png")}">'
         f'<img src="{data_uri(picture.light, "image/png")}" alt="{escape(picture.alt)}" width="{width}" '
-        f'height="{height}"></picture></div>{under}</figure>'
+        f'height="{height}" style="max-width: {round(width / SHARPNESS)}px"></picture></div>{under}</figure>'
     )

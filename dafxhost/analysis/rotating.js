@@ -49,7 +49,7 @@
         const near = 1 / (1 + 0.22 * depth);
         pen.globalAlpha = 0.55 + 0.4 * Math.min(1, Math.max(0, near - 0.6));
         pen.fillStyle = paint(c, i);
-        shape(c.classes.length && c.values[i] !== null ? data.markers[c.values[i]] : "o", w / 2 + size * u * near, h / 2 - size * v * near, 3.2 * near);
+        shape(c.classes.length && c.values[i] !== null ? data.markers[c.values[i]] : "o", w / 2 + size * u * near, h / 2 - size * v * near, 3.8 * near);
       });
     pen.globalAlpha = 1;
   }

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -17,7 +19,7 @@ DARK = ("#4DA6E0", "#F2843C", "#2FC79B", "#E3A0C5", "#E6B422", "#8ED1F7", "#E0E0
 MARKERS = "osD^vPX<>"
 CONTINUOUS = "viridis"  # perceptually uniform, and readable without colour
 FAINT = {"light": "#C9CCC6", "dark": "#4A505A"}
-_DPI = 160
+_DPI = 144
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def _files(draw: Draw, size: tuple[float, float], theme: Theme) -> dict[str, byt
     from matplotlib.figure import Figure
 
     out: dict[str, bytes] = {}
-    with matplotlib.rc_context({**theme.settings(), "text.parse_math": False}):
+    settings: Any = {**theme.settings(), "text.parse_math": False}
+    with matplotlib.rc_context(settings):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure, theme)
         for kind in ("png", "svg") if theme.name == "light" else ("png",):
@@ -127,6 +130,27 @@ def grid(number: int, columns: int) -> tuple[int, int]:
     """(rows, columns) for so many panels."""
     columns = max(1, min(number, columns))
     return -(-number // columns), columns
+
+
+def logarithmic(axis: Any) -> None:
+    """Make a log axis's labels plain numbers; matplotlib's own are formulas, and those are off here."""
+    from matplotlib.ticker import LogFormatter, NullFormatter
+
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    if isinstance(axis.get_minor_formatter(), LogFormatter):
+        axis.set_minor_formatter(NullFormatter())
+
+
+def reduced(pictures: np.ndarray, most: int = 128) -> np.ndarray:
+    """`[..., H, W]` with at most so many rows and columns, neighbours averaged: small panels show no more."""
+    for axis in (-2, -1):
+        step = -(-pictures.shape[axis] // most)
+        if step > 1:
+            starts = np.arange(0, pictures.shape[axis], step)
+            counts = np.diff([*starts, pictures.shape[axis]])
+            shape = (-1, 1) if axis == -2 else (-1,)
+            pictures = np.add.reduceat(pictures, starts, axis=axis) / counts.reshape(shape)
+    return pictures
 
 
 def shortened(names: Sequence[str], length: int = 28) -> list[str]:
