@@ -1,6 +1,7 @@
 """Can active units tune the latent size? Spectrogram VAEs of several sizes and betas, trained alike.
 
     python benchmarks/latent_size.py       (synthetic corpus, the paper's effects; half a minute a model)
+    python benchmarks/latent_size.py --linear --steps 4000 --sizes 4 8 16 32 64 128
     python benchmarks/latent_size.py --data ../shared/audio/train --test ../shared/audio/test
 
 Every model sees the same fixed spectrogram patches in the same order for the same number of steps, and is
@@ -88,6 +89,60 @@ def principal(train: Tensor, encoder: SpectrogramVAE) -> np.ndarray:
     return (torch.linalg.eigvalsh(rows @ rows.T).flip(0) / len(rows)).numpy()
 
 
+def linear(rows: Tensor, size: int, beta: float, steps: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A linear VAE of rows `[n, k]`: (encoder `[k, size]`, decoder `[size, k]`, log variances `[size]`)."""
+    torch.manual_seed(seed)
+    encoder = (0.1 / rows.std() * torch.randn(rows.shape[1], size) / rows.shape[1] ** 0.5).requires_grad_()
+    decoder = (0.1 * rows.std() * torch.randn(size, rows.shape[1])).requires_grad_()
+    log_variance = torch.zeros(size, requires_grad=True)
+    optimiser = torch.optim.Adam([encoder, decoder, log_variance], lr=1e-2)
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * (1 - step / steps)
+        chosen = rows[torch.randint(len(rows), (128,))]
+        mean = chosen @ encoder
+        latents = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+        nats = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=1).mean()
+        loss = (latents @ decoder - chosen).square().sum(dim=1).mean() + beta * nats
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return encoder.detach(), decoder.detach(), log_variance.detach()
+
+
+def linear_rows(train: Tensor, test: Tensor, options: argparse.Namespace) -> list[dict[str, float]]:
+    """The same question asked of linear VAEs, which are trained to their optimum in seconds."""
+    scale = SpectrogramVAE(**MODEL)
+    scale.fit_scale(train)
+    a, b = (((x - scale.centre[:, None]) / scale.spread).flatten(1) for x in (train, test))
+    middle = a.mean(dim=0)
+    _, _, axes = torch.linalg.svd(a - middle, full_matrices=False)
+    axes = axes[:400]  # what lies outside is noise to any of them
+    a, outside = (a - middle) @ axes.T, (b - middle).square().sum() - ((b - middle) @ axes.T).square().sum()
+    b = (b - middle) @ axes.T
+    variances, unit = a.var(dim=0, correction=0), 10.0
+    out = []
+    for beta in options.betas:
+        for size in options.sizes:
+            down, up, log_variance = linear(a / unit, size, beta / unit**2, options.steps, options.seed)
+            mean = b / unit @ down
+            error = (unit * mean @ up - b).square().sum() + outside
+            spread = (a / unit @ down).var(dim=0, correction=0)
+            nats = 0.5 * ((a / unit @ down).square().mean(dim=0) + log_variance.exp() - log_variance - 1)
+            row = {
+                "beta": beta,
+                "size": size,
+                "directions": int((variances > beta / 2).sum()),
+                "active": int((spread > 0.01).sum()),
+                "carry_99_percent": 0,
+                "nats": float(nats.sum()),
+                "explained": 1 - float(error / (b.square().sum() + outside)),
+            }
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            out.append(row)
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -99,6 +154,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--examples", type=int, default=40, help="clips an effect to train on")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--linear", action="store_true", help="linear VAEs; give some 4000 steps")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -111,8 +167,8 @@ def main() -> None:
         patches(sources[1], max(2, options.examples // 4), 2),
     )
     print(f"{len(train)} patches to train on, {len(test)} to measure on", file=sys.stderr)
-    rows = []
-    for beta in options.betas:
+    rows = linear_rows(train, test, options) if options.linear else []
+    for beta in () if options.linear else options.betas:
         for size in options.sizes:
             began = time.monotonic()
             encoder = trained(train, size, beta, options.steps, options.seed)

@@ -24,6 +24,8 @@ ACTIVE = 0.01
 """Variance of a latent's mean over the data above which it is active (Burda et al. 2016, section 5.3)."""
 ENOUGH = 0.99
 """Share of what all latents explain that the recommended number must explain."""
+WEAK = 0.5
+"""Nats below which a latent tells hardly two values apart."""
 PROBES = 16
 """Pictures on which the variance along each latent is measured."""
 JUDGES = 64
@@ -67,6 +69,12 @@ class LatentStatistics:
                 f"{self.active} of {self.size} latents are active: the size is the limit; try "
                 f"{2 * self.size}, or a larger beta."
             )
+            weak = int((self.divergence < WEAK).sum())
+            if weak > self.size / 2:
+                text = (
+                    f"{self.active} of {self.size} latents are active, but {weak} carry less than {WEAK:g} "
+                    "nats each: latents fall silent late, so train for longer before believing the count."
+                )
         else:
             text = (
                 f"{self.active} of {self.size} latents are active: at this beta a size of {self.active} "

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from dafxhost.parameters import Parameter
 
 FOLDS = 5
-TREES = 200
-BOOTSTRAPS = 500
+TREES = 100
+_FEW_TREES = 40  # of parameters: there are dozens of them
+BOOTSTRAPS = 200
 FEWEST = 12
 """Examples of an effect below which its parameters are not probed."""
 REGULARISATION = 0.1
@@ -116,14 +117,14 @@ def parameter_probes(
     return out
 
 
-def _classifier(kind: str, seed: int) -> Any:
+def _classifier(kind: str, seed: int, trees: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     if kind == "forest":
-        return RandomForestClassifier(TREES, random_state=seed, n_jobs=1)
+        return RandomForestClassifier(trees, random_state=seed, n_jobs=1)
     return make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=2000))
 
 
@@ -134,7 +135,7 @@ def _regressor(kind: str, seed: int) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     if kind == "forest":
-        return RandomForestRegressor(TREES, max_features=1 / 3, random_state=seed, n_jobs=1)
+        return RandomForestRegressor(_FEW_TREES, max_features="sqrt", random_state=seed, n_jobs=1)
     return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13)))
 
 
@@ -163,7 +164,8 @@ def _classified(
     seed: int,
 ) -> Classified:
     target, source, kind = about
-    guess = _predicted(lambda: _classifier(kind, seed), rows, truth, parts)
+    trees = TREES if target == "effect" else _FEW_TREES
+    guess = _predicted(lambda: _classifier(kind, seed, trees), rows, truth, parts)
     chance = np.zeros(len(truth))
     for train, test in parts:
         found, counts = np.unique(truth[train], return_counts=True)
