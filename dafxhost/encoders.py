@@ -115,6 +115,18 @@ class Encoder(nn.Module, ABC):
         return nn.functional.pad(audio, (0, max(0, self.minimum_samples - audio.shape[-1])))
 
     @property
+    def pair_size(self) -> int:
+        """Values that `pair` gives; 0 where there is none, and the controller joins embeddings itself."""
+        return 0
+
+    def pair(self, dry: Tensor, reference: Tensor) -> Tensor:
+        """Embeddings `[B, D]` of an input and of a reference -> what the controller sees, `[B, pair_size]`.
+
+        For encoders that describe a pair of clips; standardised as they like, the controller does not.
+        """
+        raise NotImplementedError(f"{self.name} embeds single clips only")
+
+    @property
     def frozen(self) -> bool:
         """True if nothing in it is trained."""
         return not any(p.requires_grad for p in self.parameters())

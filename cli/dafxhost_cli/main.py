@@ -14,7 +14,17 @@ from typing import Annotated
 import typer
 
 from dafxhost.errors import DafxhostError
-from dafxhost_cli import analyzing, applying, creating, learning, listing, measuring, pretraining, rendering
+from dafxhost_cli import (
+    analyzing,
+    applying,
+    creating,
+    learning,
+    listing,
+    measuring,
+    pretraining,
+    reconstructing,
+    rendering,
+)
 from dafxhost_cli.console import note, result
 
 app = typer.Typer(
@@ -35,6 +45,7 @@ app.command()(applying.apply)
 app.command()(applying.preset)
 app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
+app.command()(reconstructing.reconstruct)
 app.command()(analyzing.analyze)
 app.add_typer(creating.new)
 

@@ -24,6 +24,16 @@ def dafxhost_encoders() -> list[EncoderSpec]:
             "Spectrogram beta-VAE; the embedding is its latent mean.",
         ),
         EncoderSpec(
+            "mel-cae",
+            "dafxhost_encoders.mel_cae:MelCAE",
+            "Convolutional autoencoder of mel spectrograms; the embedding is its bottleneck.",
+        ),
+        EncoderSpec(
+            "embedding-vae",
+            "dafxhost_encoders.embedding_vae:EmbeddingVAE",
+            "Beta-VAE of a frozen encoder's embeddings before and after an effect.",
+        ),
+        EncoderSpec(
             "pretrained",
             "dafxhost_encoders.pretrained:PretrainedEncoder",
             "A frozen encoder from a weights file (option weights=FILE).",

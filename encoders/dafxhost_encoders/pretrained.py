@@ -65,6 +65,13 @@ class PretrainedEncoder(Encoder):
     def embed(self, audio: Tensor) -> Tensor:
         return self.inner.embed(audio)
 
+    @property
+    def pair_size(self) -> int:
+        return self.inner.pair_size
+
+    def pair(self, dry: Tensor, reference: Tensor) -> Tensor:
+        return self.inner.pair(dry, reference)
+
     def train(self, mode: bool = True) -> Self:
         """Eval mode whatever is asked for: a frozen encoder gives the same embedding in training as later."""
         return super().train(False)
