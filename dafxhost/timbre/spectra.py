@@ -1,0 +1,145 @@
+"""Frames, spectra, mel bands and medians: what several models look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+import scipy.signal
+import scipy.sparse
+from numpy.lib.stride_tricks import sliding_window_view
+
+STFT_SIZE, STFT_HOP = 2048, 512
+MELS = 128
+MEDIAN = 31
+_CHUNK = 64  # frames transformed at once: they stay in the processor's cache
+
+
+@lru_cache(maxsize=32)
+def window(name: str, size: int) -> np.ndarray:
+    """Periodic window of scipy's name, `[size]`; "tukey" is a cosine taper of a quarter."""
+    return np.asarray(scipy.signal.get_window(("tukey", 0.25) if name == "tukey" else name, size))
+
+
+def cut(samples: np.ndarray, size: int, hop: int) -> np.ndarray:
+    """Whole frames of `[T]`, a view `[frames, size]`."""
+    return sliding_window_view(samples, size)[::hop]
+
+
+def windowed(samples: np.ndarray, name: str, size: int, hop: int) -> np.ndarray:
+    """Frames without their mean, times a window `[frames, size]`; a clip shorter than `size` is one frame."""
+    if len(samples) < size:
+        size = hop = len(samples)
+    frames = cut(samples, size, hop)
+    return (frames - frames.mean(axis=1, keepdims=True)) * window(name, size)
+
+
+def power(frames: np.ndarray, size: int) -> np.ndarray:
+    """One-sided power spectra of `[frames, N]` -> `[frames, size / 2 + 1]`, the window's gain taken out by the
+    caller. Inner bins count twice.
+    """
+    spectrum = np.asarray(scipy.fft.rfft(frames, size, axis=1))
+    out = np.square(spectrum.real) + np.square(spectrum.imag)
+    out[:, 1:-1] *= 2.0
+    return out
+
+
+def total_power(frames: np.ndarray, size: int) -> np.ndarray:
+    """`power(frames, size).sum(axis=1)` without a transform (Parseval)."""
+    return size * np.einsum("ij,ij->i", frames, frames)
+
+
+def stft(samples: np.ndarray) -> np.ndarray:
+    """Centred STFT: Hann windows of 2048 every 512, zeros beyond the ends -> `[frames, 1025]` complex."""
+    frames = cut(np.pad(samples, STFT_SIZE // 2), STFT_SIZE, STFT_HOP)
+    return np.asarray(scipy.fft.rfft(frames * window("hann", STFT_SIZE), axis=1))
+
+
+def inverse_stft(spectrum: np.ndarray) -> np.ndarray:
+    """`[frames, 1025]` -> `[(frames - 1) * 512]`: overlap-add with the same window, divided by its squares."""
+    hann = window("hann", STFT_SIZE)
+    blocks = np.asarray(scipy.fft.irfft(spectrum, STFT_SIZE, axis=1)) * hann
+    parts, frames = STFT_SIZE // STFT_HOP, len(blocks)
+    out = np.zeros((frames + parts - 1, STFT_HOP))
+    weight = np.zeros_like(out)
+    for k in range(parts):
+        inside = slice(k * STFT_HOP, (k + 1) * STFT_HOP)
+        out[k : k + frames] += blocks[:, inside]
+        weight[k : k + frames] += np.square(hann[inside])
+    middle = slice(STFT_SIZE // 2, out.size - STFT_SIZE // 2)
+    return out.ravel()[middle] / np.maximum(weight.ravel()[middle], 1e-300)
+
+
+@lru_cache(maxsize=8)
+def mel_bands(rate: int) -> scipy.sparse.csr_matrix:
+    """`[128, 1025]` triangles from 0 Hz to half the rate, each of unit area.
+
+    Mel as in M. Slaney's Auditory Toolbox (1998): linear below 1 kHz (200/3 Hz a mel), logarithmic above
+    (27 mels a factor of 6.4). Rounded to float32, as the reference's are.
+    """
+    edges = _hertz(np.linspace(0.0, float(_mel(rate / 2.0)), MELS + 2))
+    bins = np.linspace(0.0, rate / 2.0, STFT_SIZE // 2 + 1)
+    widths = np.diff(edges)[:, None]
+    rising = (bins - edges[:-2, None]) / widths[:-1]
+    falling = (edges[2:, None] - bins) / widths[1:]
+    triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return scipy.sparse.csr_matrix(triangles.astype(np.float32).astype(np.float64))
+
+
+_LINEAR, _BREAK, _LOG_STEP = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
+
+
+def _mel(hertz: float) -> float:
+    if hertz < _BREAK:
+        return hertz / _LINEAR
+    return _BREAK / _LINEAR + float(np.log(hertz / _BREAK)) / _LOG_STEP
+
+
+def _hertz(mel: np.ndarray) -> np.ndarray:
+    knee = _BREAK / _LINEAR
+    return np.where(mel < knee, _LINEAR * mel, _BREAK * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee)))
+
+
+def percussive(spectrum: np.ndarray) -> np.ndarray:
+    """The percussive part of an STFT `[frames, bins]`, what is left of it being the harmonic part.
+
+    Medians over 31 frames (harmonic) and over 31 bins (percussive) of the magnitude, soft masks of power 2:
+    D. Fitzgerald, "Harmonic/percussive separation using median filtering", DAFx 2010.
+    """
+    magnitude = np.abs(spectrum).astype(np.float32)
+    across = _row_medians(magnitude)
+    along = _row_medians(np.ascontiguousarray(magnitude.T)).T
+    largest = np.maximum(across, along)
+    empty = largest < np.finfo(np.float32).tiny
+    largest[empty] = 1.0
+    wanted, other = np.square(across / largest), np.square(along / largest)
+    mask = wanted / np.maximum(wanted + other, np.finfo(np.float32).tiny)
+    mask[empty] = 0.5
+    return spectrum * mask
+
+
+def _row_medians(values: np.ndarray) -> np.ndarray:
+    """Running medians over 31 values along the rows of `[R, N]`, mirrored at the ends.
+
+    The rows are laid end to end: one long running median is much faster than scipy's for two axes.
+    """
+    half = MEDIAN // 2
+    padded = np.pad(values, ((0, 0), (half, half)), mode="symmetric")
+    flat = np.asarray(scipy.ndimage.median_filter(padded.ravel(), MEDIAN))
+    return flat.reshape(padded.shape)[:, half:-half]
+
+
+def magnitude_chunks(samples: np.ndarray, size: int, hop: int) -> Iterator[np.ndarray]:
+    """Magnitudes of rectangular frames without their mean, scaled to a spectral density at a rate of 1.
+
+    Yields `[up to 64, size / 2 + 1]` float32: all of them at once would be hundreds of MB a minute.
+    """
+    frames = cut(samples.astype(np.float32), size, hop)
+    for start in range(0, len(frames), _CHUNK):
+        spectrum = np.asarray(scipy.fft.rfft(frames[start : start + _CHUNK], axis=1))
+        out = np.sqrt(np.square(spectrum.real) + np.square(spectrum.imag)) * np.float32(size**-0.5)
+        out[:, 0] = 0.0  # what is left of the mean
+        yield out
