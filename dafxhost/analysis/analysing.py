@@ -137,9 +137,9 @@ def _project(
         ("processed", "embeddings", seen.processed, None),
         ("difference", "differences, processed minus clean", seen.processed - seen.clean, None),
     ]
-    if reconstructor.has_posterior and seen.pictures is not None and seen.rows is not None:
+    if reconstructor.has_latents and seen.pictures is not None and seen.rows is not None:
         few = np.random.default_rng(5).permutation(len(seen.rows))[:LATENT_POINTS]
-        latents = reconstructor.posterior(seen.pictures[few])[0]
+        latents = reconstructor.means(seen.pictures[few])
         spaces.append(("latents", "latents, one point a patch", latents, seen.rows[few]))
     for number, (key, what, vectors, rows) in enumerate(spaces):
         good = np.isfinite(vectors).all(axis=1)
@@ -192,12 +192,12 @@ def _latents(out: Analysis, reconstructor: Reconstructor, seed: int) -> None:
     from dafxhost.analysis import latent_plots
 
     pictures = out.seen.pictures
-    if pictures is None or not reconstructor.has_posterior:
+    if pictures is None or not reconstructor.has_latents:
         return
     found = out.latents = study(reconstructor, pictures, seed=seed)
     out.add("latents", latent_plots.latent_sizes(found))
     if reconstructor.has_decoder:
-        mean = reconstructor.posterior(pictures)[0]
+        mean = reconstructor.means(pictures)
         most = found.order[: latent_plots.SHOWN]
         decoded, deviations = traverse(reconstructor, mean, most, tuple(pictures.shape[1:]))
         out.add("traversals", latent_plots.traversals(decoded, deviations, most))

@@ -21,7 +21,7 @@ MOST_CLASSES = 9
 def colourings(seen: Observations) -> dict[str, Colouring]:
     """By name: "effect", the features, and "effect.parameter" of every one, in this order."""
     out = {"effect": Colouring("effect", seen.index.astype(np.float64), tuple(seen.labels))}
-    out |= {name: Colouring(name, values, unit=UNITS.get(name, "")) for name, values in seen.features.items()}
+    out |= {name: Colouring(name, values, unit=UNITS[name]) for name, values in seen.features.items()}
     for number, effect in enumerate(seen.effects):
         rows = seen.of(number)
         if not len(rows):

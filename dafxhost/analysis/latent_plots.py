@@ -22,9 +22,11 @@ def latent_sizes(found: LatentStatistics) -> Picture:
 
     def draw(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots(1, 3 if found.kept else 2)
-        order = np.argsort(-found.divergence, kind="stable")
-        bars(axes[0], found.divergence[order], theme)
-        axes[0].set(title="divergence from the prior", xlabel="latent, largest first", ylabel="nats")
+        if found.divergence is None:
+            axes[0].set_visible(False)
+        else:
+            bars(axes[0], np.sort(found.divergence)[::-1], theme)
+            axes[0].set(title="divergence from the prior", xlabel="latent, largest first", ylabel="nats")
         axes[1].plot(np.sort(found.spread)[::-1], color=theme.colour(1), label="of the latent's mean")
         if found.output is not None:
             share = np.sort(found.output)[::-1]

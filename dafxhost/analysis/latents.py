@@ -37,7 +37,8 @@ class LatentStatistics:
     """D latents over M pictures.
 
     Attributes:
-        divergence: `[D]` mean KL divergence of each from the prior, nats. spread: `[D]` variance of its mean.
+        divergence: `[D]` mean KL divergence of each from the prior, nats; None of a plain autoencoder.
+        spread: `[D]` variance of its mean.
         active: how many have a `spread` above 0.01. size: D.
         output: `[D]` variance that each latent causes in the decoder's output, as a share of the pictures'
             variance; None without a decoder. order: `[D]` latents by `output` (else by divergence), largest
@@ -47,7 +48,7 @@ class LatentStatistics:
         recommended: the smallest such number that explains 99 % of what all do; None without a decoder.
     """
 
-    divergence: np.ndarray
+    divergence: np.ndarray | None
     spread: np.ndarray
     active: int
     size: int
@@ -59,6 +60,8 @@ class LatentStatistics:
 
     def advice(self) -> str:
         """What to do about the latent size, as a sentence or two."""
+        if self.divergence is None:
+            return self._without_prior()
         if not self.active:
             return (
                 "No latent is active: the decoder ignores them. Lower beta, or warm it up, or train for "
@@ -85,6 +88,13 @@ class LatentStatistics:
             text += f" {self.recommended} carry {percent} % of what they explain together."
         return text
 
+    def _without_prior(self) -> str:
+        text = "A plain autoencoder has no prior that would silence latents: its size is not read from them."
+        if self.recommended is not None:
+            percent = round(100 * ENOUGH)
+            text += f" {self.recommended} of {self.size} carry {percent} % of what they explain together."
+        return text
+
 
 def divergences(mean: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
     """KL divergence of N(mean, exp(log_variance)) from N(0, 1), nats, elementwise (Kingma 2014, app. B)."""
@@ -92,12 +102,15 @@ def divergences(mean: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
 
 
 def study(reconstructor: Reconstructor, pictures: Tensor, *, seed: int = 0) -> LatentStatistics:
-    """Measure the latents on pictures `[M, ...]`; needs a posterior, and a decoder for all of it."""
-    mean, log_variance = reconstructor.posterior(pictures)
-    nats, spread = divergences(mean, log_variance).mean(axis=0), mean.var(axis=0)
+    """Measure the latents on pictures `[M, ...]`; it takes a posterior and a decoder for all of it."""
+    mean, nats = reconstructor.means(pictures), None
+    if reconstructor.has_posterior:
+        nats = divergences(*reconstructor.posterior(pictures)).mean(axis=0)
+    spread = mean.var(axis=0)
     active, size = int((spread > ACTIVE).sum()), mean.shape[1]
     if not reconstructor.has_decoder or len(pictures) < 2:
-        return LatentStatistics(nats, spread, active, size, np.argsort(-nats, kind="stable"))
+        ranked = spread if nats is None else nats
+        return LatentStatistics(nats, spread, active, size, np.argsort(-ranked, kind="stable"))
     rng = np.random.default_rng([seed, 31])
     output = output_variance(reconstructor, mean, pictures, rng)
     order = np.argsort(-output, kind="stable")

@@ -135,7 +135,8 @@ def _regressor(kind: str, seed: int) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     if kind == "forest":
-        return RandomForestRegressor(_FEW_TREES, max_features="sqrt", random_state=seed, n_jobs=1)
+        some: Any = "sqrt"  # of the columns; scikit-learn's own annotation knows numbers only
+        return RandomForestRegressor(_FEW_TREES, max_features=some, random_state=seed, n_jobs=1)
     return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13)))
 
 

@@ -6,7 +6,8 @@ them; of one that has not, the page says so in a sentence:
 - `inputs(dry, wet, sample_rate) -> [M, ...]` for clips `[B, C, T]`, M a multiple of B in the clips' order:
   what is reproduced. Without it `patches(spectrogram(prepare(audio, sample_rate)))` of the processed clips
   is taken, or `spectrogram` alone where there is no `patches`.
-- `posterior(inputs) -> mean, log variance`, each `[M, D]`: the latents of a variational encoder.
+- `posterior(inputs) -> mean, log variance`, each `[M, D]`: the latents of a variational encoder; or
+  `latents(inputs) -> [M, D]` of a plain autoencoder.
 - `decode(latents, size) -> [M, *size]`, or `decode(latents)`: the way back.
 - `reconstruct(inputs)`: through the latents' means, in the inputs' shape; else `decode` of `posterior` is
   taken.
@@ -32,7 +33,7 @@ class Reconstructor:
     """An encoder's abilities.
 
     Attributes:
-        has_pictures, has_posterior, has_decoder, has_reconstruction: what it has.
+        has_pictures, has_posterior, has_latents, has_decoder, has_reconstruction: what it has.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -44,7 +45,8 @@ class Reconstructor:
 
         self.has_pictures = able("inputs") or able("spectrogram")
         self.has_posterior = self.has_pictures and able("posterior")
-        self.has_decoder = self.has_posterior and able("decode")
+        self.has_latents = self.has_posterior or (self.has_pictures and able("latents"))
+        self.has_decoder = self.has_latents and able("decode")
         self.has_reconstruction = self.has_pictures and (able("reconstruct") or self.has_decoder)
 
     def lacks(self) -> list[str]:
@@ -54,7 +56,9 @@ class Reconstructor:
         if not self.has_reconstruction:
             out.append(f"no reconstructions: {name} reconstructs nothing")
         if not self.has_posterior:
-            out.append(f"no latents, divergence or active units: {name} gives no posterior")
+            out.append(f"no divergence from the prior: {name} gives no posterior")
+        if not self.has_latents:
+            out.append(f"no latents and no active units: {name} has none")
         if not self.has_decoder:
             out.append(f"no traversals and no variance along each latent: {name} has no decoder of latents")
         return out
@@ -72,6 +76,16 @@ class Reconstructor:
                 cut: Any = getattr(self.encoder, "patches", None)
                 out = spectrogram if cut is None else cut(spectrogram).flatten(0, 1)
         return out.cpu(), np.repeat(np.arange(len(dry)), len(out) // len(dry))
+
+    def means(self, pictures: Tensor) -> np.ndarray:
+        """Inputs `[M, ...]` -> latents `[M, D]`, the means where they are distributions, float64."""
+        import torch
+
+        if self.has_posterior:
+            return self.posterior(pictures)[0]
+        with torch.no_grad():
+            parts = [self.encoder.latents(part) for part in pictures.split(AT_ONCE)]
+        return torch.cat(parts).double().cpu().numpy()
 
     def posterior(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Inputs `[M, ...]` -> mean and log variance `[M, D]`, float64."""
@@ -98,6 +112,6 @@ class Reconstructor:
 
         direct: Any = getattr(self.encoder, "reconstruct", None)
         if direct is None:
-            return self.decode(self.posterior(pictures)[0], tuple(pictures.shape[1:]))
+            return self.decode(self.means(pictures), tuple(pictures.shape[1:]))
         with torch.no_grad():
             return torch.cat([direct(part) for part in pictures.split(AT_ONCE)]).cpu()

@@ -81,7 +81,7 @@ def figures(subject: Subject, analysis: Analysis, about: dict[str, Any]) -> dict
             "active": found.active,
             "carry_99_percent": found.recommended,
             "advice": found.advice(),
-            "divergence": _rounded(found.divergence),
+            "divergence": None if found.divergence is None else _rounded(found.divergence),
             "mean_variance": _rounded(found.spread),
             "output_variance": None if found.output is None else _rounded(found.output),
             "kept": list(found.kept),

@@ -1,10 +1,12 @@
-"""A few properties of a clip's sound, to colour pictures by: cheap, and defined for whatever sounds."""
+"""A few properties of a clip's sound, to colour pictures by."""
 
 from __future__ import annotations
 
 import numpy as np
 
-UNITS = {"centroid": "Hz", "crest": "dB", "change": "dB"}
+TIMBRAL = ("brightness", "depth")
+"""Of the Audio Commons features (`dafxhost.timbre`), the two that the reports kept."""
+UNITS = {"centroid": "Hz", "crest": "dB", "change": "dB", "brightness": "", "depth": ""}
 _WINDOW = 2048
 
 
@@ -18,8 +20,12 @@ def describe(dry: np.ndarray, wet: np.ndarray, sample_rate: int) -> dict[str, fl
         centroid: spectral centroid (Hz), the mean of frequency weighted by power over the whole clip.
         crest: peak over root mean square (dB).
         change: power of (wet - dry) over that of dry (dB).
-        NaN where the clip is silent.
+        brightness, depth: the Audio Commons features.
+        NaN where undefined, as of a silent clip.
     """
+    from dafxhost.timbre import timbral_features
+
+    timbral = timbral_features(wet[None, None], sample_rate, TIMBRAL).values[0]
     power = np.square(np.abs(np.fft.rfft(_frames(wet) * np.hanning(_WINDOW), axis=-1))).sum(axis=0)
     frequency = np.fft.rfftfreq(_WINDOW, 1 / sample_rate)
     total, loud, before = float(power.sum()), float(np.mean(np.square(wet))), float(np.mean(np.square(dry)))
@@ -28,6 +34,7 @@ def describe(dry: np.ndarray, wet: np.ndarray, sample_rate: int) -> dict[str, fl
         "centroid": float(power @ frequency) / total if total > 0 else float("nan"),
         "crest": 20 * np.log10(float(np.abs(wet).max()) / loud**0.5) if loud > 0 else float("nan"),
         "change": 10 * np.log10(changed / before) if changed > 0 and before > 0 else float("nan"),
+        **{name: float(value) for name, value in zip(TIMBRAL, timbral, strict=True)},
     }
 
 
