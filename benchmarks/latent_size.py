@@ -31,6 +31,8 @@ from dafxhost.data.sources import AudioSource, FolderSource
 from dafxhost_encoders.spectrogram_vae import SpectrogramVAE
 
 RATE = 24000
+STRONG = 0.1
+"""Nats above which a latent is counted a second way."""
 MODEL = {
     "n_fft": 512,
     "hop": 512,
@@ -134,6 +136,7 @@ def linear_rows(train: Tensor, test: Tensor, options: argparse.Namespace) -> lis
                 "size": size,
                 "directions": int((variances > beta / 2).sum()),
                 "active": int((spread > 0.01).sum()),
+                "strong": int((nats > STRONG).sum()),
                 "carry_99_percent": 0,
                 "nats": float(nats.sum()),
                 "explained": 1 - float(error / (b.square().sum() + outside)),
@@ -178,6 +181,7 @@ def main() -> None:
                 "size": size,
                 "directions": int((principal(train, encoder) > beta / 2).sum()),
                 "active": found.active,
+                "strong": 0 if found.divergence is None else int((found.divergence > STRONG).sum()),
                 "carry_99_percent": found.recommended,
                 "nats": float(found.divergence.sum()),
                 "explained_train": explained(encoder, train[:400]),
@@ -189,10 +193,10 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows, indent=2))
         return
-    print("| beta | size | directions above beta/2 | active | carry 99 % | nats | explained, unseen |")
+    print("| beta | size | directions above beta/2 | active | above 0.1 nats | nats | explained, unseen |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     for r in rows:
-        cells = (f"{r['beta']:g}", r["size"], r["directions"], r["active"], r["carry_99_percent"] or "-")
+        cells = (f"{r['beta']:g}", r["size"], r["directions"], r["active"], r["strong"])
         print("|", " | ".join(map(str, cells)), f"| {r['nats']:.0f} | {r['explained']:.3f} |")
 
 

@@ -79,23 +79,21 @@ def analyze(
         f"seed {seed}"
     )
     reconstructor = Reconstructor(subject.encoder)
-    with Display() as display:
-        progress = _Progress(display)
-        seen = observe(
-            subject.encoder, found, source, examples, sample_rate=subject.sample_rate, seed=seed,
-            workers=workers, reconstructor=reconstructor if reconstructor.has_pictures else None,
-            progress=progress.rendered,
-        )  # fmt: skip
-        seen.notes[:0] = notes
-        analysis = analyse(
-            seen,
-            reconstructor,
-            log=subject.log,
-            colours=wanted,
-            with_umap=not no_umap,
-            seed=seed,
-            say=progress.say,
-        )
+    try:
+        with Display() as display:
+            progress = _Progress(display)
+            seen = observe(
+                subject.encoder, found, source, examples, sample_rate=subject.sample_rate, seed=seed,
+                workers=workers, reconstructor=reconstructor, progress=progress.rendered,
+            )  # fmt: skip
+            seen.notes[:0] = notes
+            analysis = analyse(
+                seen, reconstructor, log=subject.log, colours=wanted, with_umap=not no_umap, seed=seed,
+                say=progress.say,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        note(f"interrupted; nothing was written into {folder}")
+        raise typer.Exit(130) from None
     about = {
         "data": source.description, "seed": seed, "examples": len(seen), "clips": examples,
         "encoder": subject.encoder.name, "embedding_size": subject.encoder.embedding_size,

@@ -165,7 +165,8 @@ def observe(
 
     if examples < 1:
         raise UsageError(f"{examples} examples cannot be analysed; give at least 1")
-    watch = _Watch(encoder, sample_rate, reconstructor)
+    able = reconstructor is not None and reconstructor.has_pictures
+    watch = _Watch(encoder, sample_rate, reconstructor if able else None)
     notes: list[str] = []
     for number, effect in enumerate(effects):
         with dafxhost.Executor(effect, workers=workers) as executor:
