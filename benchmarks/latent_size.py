@@ -1,6 +1,6 @@
 """Can active units tune the latent size? Spectrogram VAEs of several sizes and betas, trained alike.
 
-    python benchmarks/latent_size.py       (synthetic corpus, the paper's effects; half a minute a model)
+    python benchmarks/latent_size.py       (synthetic corpus; half a minute a model)
     python benchmarks/latent_size.py --linear --steps 4000 --sizes 4 8 16 32 64 128
     python benchmarks/latent_size.py --data ../shared/audio/train --test ../shared/audio/test
 
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dafxhost.analysis.latents import study
+from dafxhost.analysis.latents import CARRYING, study
 from dafxhost.analysis.observing import find_effects, observe
 from dafxhost.analysis.reconstruction import Reconstructor
 from dafxhost.data.corpus import SyntheticCorpus
@@ -31,8 +31,6 @@ from dafxhost.data.sources import AudioSource, FolderSource
 from dafxhost_encoders.spectrogram_vae import SpectrogramVAE
 
 RATE = 24000
-STRONG = 0.1
-"""Nats above which a latent is counted a second way."""
 MODEL = {
     "n_fft": 512,
     "hop": 512,
@@ -136,7 +134,7 @@ def linear_rows(train: Tensor, test: Tensor, options: argparse.Namespace) -> lis
                 "size": size,
                 "directions": int((variances > beta / 2).sum()),
                 "active": int((spread > 0.01).sum()),
-                "strong": int((nats > STRONG).sum()),
+                "carrying": int((nats > CARRYING).sum()),
                 "carry_99_percent": 0,
                 "nats": float(nats.sum()),
                 "explained": 1 - float(error / (b.square().sum() + outside)),
@@ -181,7 +179,7 @@ def main() -> None:
                 "size": size,
                 "directions": int((principal(train, encoder) > beta / 2).sum()),
                 "active": found.active,
-                "strong": 0 if found.divergence is None else int((found.divergence > STRONG).sum()),
+                "carrying": found.carrying,
                 "carry_99_percent": found.recommended,
                 "nats": float(found.divergence.sum()),
                 "explained_train": explained(encoder, train[:400]),
@@ -196,7 +194,7 @@ def main() -> None:
     print("| beta | size | directions above beta/2 | active | above 0.1 nats | nats | explained, unseen |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     for r in rows:
-        cells = (f"{r['beta']:g}", r["size"], r["directions"], r["active"], r["strong"])
+        cells = (f"{r['beta']:g}", r["size"], r["directions"], r["active"], r["carrying"])
         print("|", " | ".join(map(str, cells)), f"| {r['nats']:.0f} | {r['explained']:.3f} |")
 
 

@@ -24,8 +24,9 @@ ACTIVE = 0.01
 """Variance of a latent's mean over the data above which it is active (Burda et al. 2016, section 5.3)."""
 ENOUGH = 0.99
 """Share of what all latents explain that the recommended number must explain."""
-WEAK = 0.5
-"""Nats below which a latent tells hardly two values apart."""
+CARRYING = 0.1
+"""Nats above which a latent is said to carry something: in measured trainings this told used latents from
+unused ones, where the variance of the mean counted up to three times as many (docs/analysis.md)."""
 PROBES = 16
 """Pictures on which the variance along each latent is measured."""
 JUDGES = 64
@@ -58,30 +59,30 @@ class LatentStatistics:
     explained: tuple[float, ...] = ()
     recommended: int | None = None
 
+    @property
+    def carrying(self) -> int:
+        """Latents whose divergence is above 0.1 nats; 0 of a plain autoencoder."""
+        return 0 if self.divergence is None else int((self.divergence > CARRYING).sum())
+
     def advice(self) -> str:
         """What to do about the latent size, as a sentence or two."""
         if self.divergence is None:
             return self._without_prior()
-        if not self.active:
+        if not self.carrying:
             return (
-                "No latent is active: the decoder ignores them. Lower beta, or warm it up, or train for "
-                "longer; the size says nothing before that."
+                f"No latent carries {CARRYING:g} nats: the decoder ignores them. Lower beta, or warm it up, "
+                "or train for longer; the size says nothing before that."
             )
-        if self.active >= 0.95 * self.size:
+        if self.carrying >= 0.95 * self.size:
             text = (
-                f"{self.active} of {self.size} latents are active: the size is the limit; try "
-                f"{2 * self.size}, or a larger beta."
+                f"{self.carrying} of {self.size} latents carry more than {CARRYING:g} nats: the size is the "
+                f"limit; try {2 * self.size}, or a larger beta."
             )
-            weak = int((self.divergence < WEAK).sum())
-            if weak > self.size / 2:
-                text = (
-                    f"{self.active} of {self.size} latents are active, but {weak} carry less than {WEAK:g} "
-                    "nats each: latents fall silent late, so train for longer before believing the count."
-                )
         else:
             text = (
-                f"{self.active} of {self.size} latents are active: at this beta a size of {self.active} "
-                "carries the same, and a larger one would add unused latents."
+                f"{self.carrying} of {self.size} latents carry more than {CARRYING:g} nats "
+                f"({self.active} are active by the variance of their mean): at this beta a size of "
+                f"{self.carrying} carries nearly the same, and a larger one would add unused latents."
             )
         if self.recommended is not None:
             percent = round(100 * ENOUGH)

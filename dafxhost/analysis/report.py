@@ -41,7 +41,7 @@ _SECTIONS = {
         "Latents",
         "A latent that costs no divergence carries nothing. How many carry something is decided by the "
         "data and by beta, not by the latent size, once that is large enough: train with more than are "
-        "used, count the active ones, and take that size.",
+        "used, count those that carry something, and take that size.",
     ),
     "traversals": ("Traversals", ""),
     "reconstruction": ("Reconstructions", ""),
@@ -79,6 +79,7 @@ def figures(subject: Subject, analysis: Analysis, about: dict[str, Any]) -> dict
         else {
             "size": found.size,
             "active": found.active,
+            "carrying": found.carrying,
             "carry_99_percent": found.recommended,
             "advice": found.advice(),
             "divergence": None if found.divergence is None else _rounded(found.divergence),
