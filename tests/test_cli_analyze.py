@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from command_line import Call, make_run
-from dafxhost.analysis import analysing, extras, probes, style
+from dafxhost.analysis import analysing, extras, latent_plots, probes, style
 from dafxhost.encoders import save_encoder
 from dafxhost.training.runs import LOG
 from dafxhost_encoders.spectrogram_vae import SpectrogramVAE
@@ -23,6 +23,7 @@ EFFECTS = "mda-overdrive,mda-ringmod"
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of few dots and forests of few trees: what is drawn and said is the same."""
     monkeypatch.setattr(style, "_DPI", 50)
+    monkeypatch.setattr(latent_plots, "SHOWN", 2)
     for name, value in (("TREES", 10), ("_FEW_TREES", 5), ("BOOTSTRAPS", 20), ("FEWEST", 4)):
         monkeypatch.setattr(probes, name, value)
 

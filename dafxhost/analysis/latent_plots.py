@@ -47,6 +47,7 @@ def latent_sizes(found: LatentStatistics) -> Picture:
                 )
             axes[2].set(title="variance explained", xlabel="latents kept, others at their mean")
             axes[2].set_xscale("symlog", base=2, linthresh=1)
+            axes[2].set_xlim(left=0)
             axes[2].xaxis.set_major_formatter(lambda x, _: f"{x:g}")
             axes[2].legend(fontsize=7.5, loc="lower right")
 

@@ -181,7 +181,7 @@ def parameter_probes(probes: Sequence[Probe]) -> Picture:
         ax.set_yticks(
             range(len(targets)), [f"{s}  {_measure(kinds[t])}" for s, t in zip(short, targets, strict=True)]
         )
-        ax.invert_yaxis()
+        ax.set_ylim(len(targets) - 0.4, -0.6)
         ax.set(
             xlim=(-0.25, 1.05), xlabel="R² (from 0, the mean, to 1) or accuracy; below -0.2 is drawn there"
         )
