@@ -16,6 +16,7 @@ import typer
 
 from dafxhost.errors import DafxhostError
 from dafxhost_cli import (
+    analyzing,
     applying,
     completion,
     creating,
@@ -62,6 +63,7 @@ app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
 app.command()(reconstructing.reconstruct)
 app.command()(features.features)
+app.command()(analyzing.analyze)
 app.add_typer(creating.new)
 app.add_typer(runs.runs_app, name="runs")
 app.command()(doctor.doctor)
