@@ -38,6 +38,18 @@ def train(
     space: Annotated[
         str | None, typer.Option("--space", help="Where gradients are estimated: loss or signal.")
     ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option("--pairs", help="Kind of examples: ab, two-settings or parallel [default: ab]."),
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option("--settings", help="How settings are drawn: uniform, even or presets [default: uniform]."),
+    ] = None,
+    presets: Annotated[
+        Path | None,
+        typer.Option("--presets", help="Folder of settings (.json) for --settings presets; else the plugin's own."),
+    ] = None,
     provider: Annotated[str | None, typer.Option("--provider", help="Which host serves the effect.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", min=0)] = None,
     workers: WorkersOption = None,
@@ -62,6 +74,9 @@ def train(
         "encoder_weights": encoder_weights,
         "estimator": estimator,
         "space": space,
+        "pairs": pairs,
+        "settings": "presets" if presets is not None and settings is None else settings,
+        "presets": presets,
         "provider": provider,
         "seed": seed,
         "workers": workers,
