@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from dafxhost_cli.data_rendering import render_command
 from dafxhost_cli.options import Json
 
 
@@ -36,3 +37,6 @@ def describe(
 ) -> None:
     """Say what is in a folder: hours, rates, levels, silence, duplicates, unreadable files, splits."""
     raise NotImplementedError
+
+
+data_app.command("render")(render_command)
