@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def render_command(
-    out: Annotated[Path, typer.Argument(help="Folder of the set: new, or to go on with.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(help="Folder of the set: new, or to go on with.", show_default=False)
+    ],
     effect: Annotated[str, typer.Option("--effect", help=EFFECT_HELP + ".")] = "mda-combo",
     examples: Annotated[int, typer.Option("--examples", help="How many in all.", min=1)] = 1000,
     data: DataOption = None,
@@ -38,7 +40,9 @@ def render_command(
     ] = "",
     stretch_bank: Annotated[
         int,
-        typer.Option("--stretch-bank", help="Pieces at another pitch and tempo to draw half of the clips from.", min=0),
+        typer.Option(
+            "--stretch-bank", help="Pieces at another pitch and tempo to draw half of the clips from.", min=0
+        ),
     ] = 0,
     seconds: Annotated[float, typer.Option("--seconds", help="Length of each clip.")] = 5.0,
     rate: Annotated[int, typer.Option("--rate", help="Sample rate, Hz.", min=8000)] = 44100,
@@ -72,7 +76,10 @@ def render_command(
     if presets is not None and settings == "uniform":
         settings = "presets"
     keep_memory()
-    with Display() as display, Executor(find_effect(canonical(effect), provider), workers=workers) as executor:
+    with (
+        Display() as display,
+        Executor(find_effect(canonical(effect), provider), workers=workers) as executor,
+    ):
         source = _source(data, split, rate, augment, stretch_bank, seed, workers)
         folder = "" if presets is None else str(presets)
         made = Examples(
@@ -86,7 +93,15 @@ def render_command(
 
         try:
             report = render_set(
-                out, made, examples, seed=seed, form=form, shard=shard, bits=bits, facts=facts, progress=progress
+                out,
+                made,
+                examples,
+                seed=seed,
+                form=form,
+                shard=shard,
+                bits=bits,
+                facts=facts,
+                progress=progress,
             )
         except KeyboardInterrupt:
             note(f"interrupted; whole shards are kept in {out}, and the same command goes on from there")
@@ -97,7 +112,7 @@ def render_command(
 def _source(
     data: Path | None, split: str, rate: int, augment: str, stretch_bank: int, seed: int, workers: int | None
 ) -> AudioSource:
-    from dafxhost.data.sources import FolderSource
+    from dafxhost.data.sources import open_source
 
     chosen: Any = split
     if data is None:
@@ -105,7 +120,7 @@ def _source(
 
         source: AudioSource = SyntheticCorpus(rate, split=chosen)
     else:
-        source = FolderSource(data, rate, chosen)
+        source = open_source(data, rate, chosen)
     if stretch_bank:
         from dafxhost.data.stretching import StretchedSource
 

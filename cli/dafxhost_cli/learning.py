@@ -44,11 +44,15 @@ def train(
     ] = None,
     settings: Annotated[
         str | None,
-        typer.Option("--settings", help="How settings are drawn: uniform, even or presets [default: uniform]."),
+        typer.Option(
+            "--settings", help="How settings are drawn: uniform, even or presets [default: uniform]."
+        ),
     ] = None,
     presets: Annotated[
         Path | None,
-        typer.Option("--presets", help="Folder of settings (.json) for --settings presets; else the plugin's own."),
+        typer.Option(
+            "--presets", help="Folder of settings (.json) for --settings presets; else the plugin's own."
+        ),
     ] = None,
     provider: Annotated[str | None, typer.Option("--provider", help="Which host serves the effect.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", min=0)] = None,

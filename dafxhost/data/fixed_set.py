@@ -149,7 +149,13 @@ def _about(
         "source": source.description,
         "source_names": sha256("\n".join(source.names).encode()).hexdigest(),
         "apply_probability": examples.apply_probability,
-        "rules": [judge.inaudible, judge.senseless, judge.silent, examples.max_redraws, examples.new_clip_after],
+        "rules": [
+            judge.inaudible,
+            judge.senseless,
+            judge.silent,
+            examples.max_redraws,
+            examples.new_clip_after,
+        ],
         "facts": facts,
     }
 
@@ -160,7 +166,9 @@ def _known(folder: Path, about: dict[str, Any]) -> list[ShardEntry]:
     if not path.exists():
         strangers = [p.name for p in folder.iterdir() if not p.name.endswith(PARTIAL)]
         if strangers:
-            raise UsageError(f"{folder} is not empty and holds no set ({strangers[0]}, ...); choose another folder")
+            raise UsageError(
+                f"{folder} is not empty and holds no set ({strangers[0]}, ...); choose another folder"
+            )
         return []
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))

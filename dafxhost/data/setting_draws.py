@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import dafxhost
+from dafxhost.cache import cache_folder
 from dafxhost.effects import Effect
 from dafxhost.errors import DafxhostError, UnknownNameError, UsageError
 from dafxhost.registry import registry
@@ -92,7 +93,7 @@ class EvenDraw(SettingDraw):
         It is kept in `DAFXHOST_CACHE` or the user's cache folder, under the plugin's identity.
         """
         effect = executor.effect
-        place = _cache_folder() / f"even-{_key(effect, sample_rate)}.json"
+        place = cache_folder() / f"even-{_key(effect, sample_rate)}.json"
         try:
             return cls(effect, json.loads(place.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError, TypeError):
@@ -145,7 +146,9 @@ class PresetDraw(SettingDraw):
             return cls(effect, _from_folder(effect, Path(folder)), spread)
         known = registry().factory_presets(effect)
         if not known:
-            reason = "comes with no presets" if known is not None else "does not tell its own presets (LV2 does)"
+            reason = (
+                "comes with no presets" if known is not None else "does not tell its own presets (LV2 does)"
+            )
             raise UsageError(
                 f"{effect.name} by {effect.provider.name} {reason}; name a folder of settings (.json) instead"
             )
@@ -199,7 +202,9 @@ def measure_movement(executor: Any, sample_rate: int) -> dict[str, list[float]]:
         settings[:, :, i] = np.linspace(0.0, 1.0, GRID)
         wet = executor.render(clip, settings.reshape(1, CONTEXTS * GRID, -1), sample_rate, on_error="nan")[0]
         # What failed is left out, and so is silence: nobody learns from it, and it is far from everything.
-        rendered = np.isfinite(wet).all(axis=(1, 2)) & (np.nan_to_num(np.abs(wet).max(axis=(1, 2))) >= SILENCE)
+        rendered = np.isfinite(wet).all(axis=(1, 2)) & (
+            np.nan_to_num(np.abs(wet).max(axis=(1, 2))) >= SILENCE
+        )
         audio = normalise_peak(np.where(rendered[:, None, None], wet, 0))
         levels = np.stack([mel_levels(one[0], sample_rate, EVERY) for one in audio])
         levels[~rendered] = np.nan
@@ -247,11 +252,3 @@ def _key(effect: Effect, sample_rate: int) -> str:
     facts = [FORMAT, effect.name, provider.name, provider.identity or dafxhost.__version__, sample_rate]
     facts += [dict(provider.options), effect.parameter_names]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
-
-
-def _cache_folder() -> Path:
-    """`DAFXHOST_CACHE`, else `dafxhost` in the user's cache folder."""
-    own = os.environ.get("DAFXHOST_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dafxhost"
