@@ -128,7 +128,8 @@ class Hooks:
 
     @hookspec(firstresult=True)
     def dafxhost_factory_presets(self, effect: Effect) -> Any:
-        """Presets that come with the effect's plugin, {preset: {parameter: native value}}, or None: not known."""
+        """Presets that come with the effect's plugin, {preset: {parameter: native value}}, or None: not
+        known."""
         raise RegistryError("a hook specification is not to be called")
 
 
@@ -254,7 +255,8 @@ class Registry:
         return self._manager.hook.dafxhost_neutral(effect=effect)
 
     def factory_presets(self, effect: Effect) -> dict[str, dict[str, Any]] | None:
-        """Presets that come with the plugin, {preset: {parameter: native value}}; None where nobody can tell."""
+        """Presets that come with the plugin, {preset: {parameter: native value}}; None where nobody can
+        tell."""
         return self._manager.hook.dafxhost_factory_presets(effect=effect)
 
     def names(self, kind: str) -> list[str]:

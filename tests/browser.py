@@ -13,7 +13,8 @@ from hosting import need
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A running `playwright.sync_api.Browser` that may play sound without a click; skips where there is none."""
+    """A running `playwright.sync_api.Browser` that may play sound without a click; skips where there is
+    none."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     need(found, "chromium")
     from playwright.sync_api import sync_playwright

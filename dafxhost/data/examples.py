@@ -1,7 +1,7 @@
-"""Examples for training and measuring: an input, a reference and a target made with settings that are known.
+"""Examples for training and measuring: an input, a reference and a target made with known settings.
 
-Which clips and settings make an example is `pairs`' business; the default is the one of A/B halves. Its protocol
-is Grant's ("Style Transfer for Non-differentiable Audio Effects", AES 155, 2023). The order of
+Which clips and settings make an example is `pairs`' business; the default is A/B halves. Its protocol is
+Grant's ("Style Transfer for Non-differentiable Audio Effects", AES 155, 2023). The order of
 its steps and the signals they look at were read from his public code (github.com/kieran-grant/
 nd-audio-style-transfer: dataset/paired_audio_dataset.py, wrappers/dafx_wrapper.py, utils/utils.py):
 
@@ -19,8 +19,9 @@ can make of the dry input (rendered as one clip, the second half would begin wit
 reverberation), and so that everything lies at -12 dBFS. The first half is always the input. After 25 refused
 settings another clip is drawn, since some clips suit no setting.
 
-What it costs. Clips are written once, into the executor's shared memory, and rendered and returned from there; the
-rules read what came out without copying it (`judging`); batches are made side by side (`stream.ExampleStream`).
+What it costs. Clips are written once, into the executor's shared memory, and rendered and returned from
+there; the rules read what came out without copying it (`judging`); batches are made side by side
+(`stream.ExampleStream`).
 `python benchmarks/data_speed.py` measures it.
 """
 
@@ -65,8 +66,8 @@ class ExampleBatch:
             first setting.
         reference: `[B, 1, T]` float32, peak -12 dBFS: half B through the effect, or `target`.
         target: `[B, 1, T]` float32, the input's clip through the effect, peak -12 dBFS.
-        settings: `[B, P]` float64 on 0..1, the setting of reference and target; a discrete parameter's lies in
-            the middle of its bin.
+        settings: `[B, P]` float64 on 0..1, the setting of reference and target; a discrete parameter's lies
+            in the middle of its bin.
         applied: `[B]` bool. Where it is False the effect was left out: all audio is dry, and the setting says
             nothing about it.
         names: what each clip came from.
@@ -163,7 +164,8 @@ class Examples:
         self.max_redraws, self.new_clip_after = max_redraws, new_clip_after
 
     def batch(self, seed: int, n: int, *, first: int = 0) -> ExampleBatch:
-        """Examples number `first` to `first + n - 1` of this seed. May be called from several threads at once.
+        """Examples number `first` to `first + n - 1` of this seed; may be called from several threads at
+        once.
 
         Example k depends on the seed and k alone: not on n, on earlier calls or on the number of workers. So
         a set of any size can be made in pieces, `batch(seed, 8, first=0)`, `batch(seed, 8, first=8)` etc.
@@ -320,5 +322,6 @@ class Examples:
         reason = f" The last failure: {failures[-1].reason}." if counts["failed"] and failures else ""
         return (
             f"no example could be made with effect {self.executor.effect.name!r}: all of "
-            f"{counts['settings']} {self.draws.name} settings on {tried} clips were refused ({faults}).{reason}"
+            f"{counts['settings']} {self.draws.name} settings on {tried} clips were refused "
+            f"({faults}).{reason}"
         )

@@ -16,6 +16,8 @@ MFCC_COEFFICIENTS = 30
 MFCC_MELS = 60
 MFCC_WINDOW = 400
 MFCC_HOP = 200
+AT_ONCE = 128
+"""Frames transformed at a time: more do not fit into the processor's cache."""
 
 
 def fade(audio: np.ndarray, sample_rate: int, seconds: float = FADE_SECONDS) -> np.ndarray:
@@ -99,16 +101,23 @@ def mfcc(audio: np.ndarray, sample_rate: int, every: int = 1) -> np.ndarray:
 
 
 def mel_levels(audio: np.ndarray, sample_rate: int, every: int = 1) -> np.ndarray:
-    """`[T]` -> `[frames, 60]` dB: what the MFCCs are the transform of."""
+    """`[T]` -> `[frames, 60]` dB: what the MFCCs are the transform of. See `mfcc` for `every`."""
     audio = audio.astype(np.float32, copy=False)
-    if every == 1:
-        audio = np.pad(audio, MFCC_WINDOW // 2, mode="reflect")
-    frames = sliding_window_view(audio, MFCC_WINDOW)[:: MFCC_HOP * every]
-    spectrum = np.asarray(scipy.fft.rfft(frames * _window(), axis=1))
-    power = np.square(spectrum.real) + np.square(spectrum.imag)  # abs() takes four times as long
-    mel = np.asarray(_mel_filters(sample_rate) @ power.T).T
-    level = 10.0 * np.log10(np.maximum(mel, np.float32(1e-10)))
+    whole = np.pad(audio, MFCC_WINDOW // 2, mode="reflect") if every == 1 else audio
+    frames = sliding_window_view(whole, MFCC_WINDOW)[:: MFCC_HOP * every]
+    level = np.empty((len(frames), MFCC_MELS), np.float32)
+    for i in range(0, len(frames), AT_ONCE):
+        level[i : i + AT_ONCE] = _levels(frames[i : i + AT_ONCE], sample_rate)
     return np.maximum(level, level.max() - np.float32(80.0))
+
+
+def _levels(frames: np.ndarray, sample_rate: int) -> np.ndarray:
+    """`[n, window]` -> `[n, 60]` dB, floored at 1e-10."""
+    spectrum = np.asarray(scipy.fft.rfft(frames * _window(), axis=1))
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)  # abs() takes four times as long
+    mel = np.asarray(_mel_filters(sample_rate) @ power.T).T
+    return np.float32(10.0) * np.log10(np.maximum(mel, np.float32(1e-10)))
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """A fixed set of examples on disk, for use elsewhere: `render_set` makes it, or goes on making it.
 
-The folder holds the shards, `manifest.json` (what the set is, and each shard's first example, count and SHA-256) and
-`SHA256SUMS` for `sha256sum -c`. A shard is written beside its place and renamed when all of it is on the disk, and
-only then listed: whatever ends the work (Ctrl-C, a kill, a full disk), what is half-written has another name, and is
-made again. Example k depends on the seed and k alone, so a set made in several goes is the same to the byte.
+The folder holds the shards, `manifest.json` (what the set is, and each shard's first example, count and
+SHA-256) and `SHA256SUMS` for `sha256sum -c`. A shard is written beside its place and renamed when all of it
+is on the disk, and only then listed: whatever ends the work (Ctrl-C, a kill, a full disk), what is
+half-written has another name, and is made again. Example k depends on the seed and k alone, so a set made in
+several goes is the same to the byte.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def render_set(
     """Write examples 0 to `total` - 1 of a seed to a folder; what is there already, whole, is kept.
 
     Args:
-        folder: new, empty, or of the same set. examples: makes them. total: how many; a set can be made larger.
+        folder: new, empty, or of the same set. examples: makes them. total: how many; a set can be made
+            larger.
         seed: of the examples. form: "webdataset", "arrow" or "folder". shard: examples in one.
         bits: of a sample, 32 (floating point, as in training) or 16.
         facts: what else decides the examples (JSON-able): kept in the manifest, and compared.

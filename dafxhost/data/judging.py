@@ -1,8 +1,8 @@
-"""Whether what an effect made of a clip can be learned from: the redraw rules, at the price of a fraction of a render.
+"""Whether what an effect made of a clip can be learned from: the redraw rules, cheaper than the render.
 
-The rules are Grant's (2023, see `examples.py`). Computing the MFCCs of a clip of 5 s takes longer than most
-plugins take to render it, so the cosine is first taken on one frame in sixteen, which decides where the answer is
-clear (`MARGIN`), and on all frames only where it is not.
+The rules are Grant's (2023, see `examples.py`). Computing the MFCCs of a clip of 5 s takes as long as many
+plugins take to render it, so the cosine is first taken on one frame in sixteen, which decides where the
+answer is clear (`MARGIN`), and on all frames only where it is not.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ SILENT = 1e-5
 QUIETEST_PEAK = 1e-4
 """A wet clip without any higher peak cannot be normalised."""
 EVERY = 16
-MARGIN = (0.01, 6.0)
-"""How far from the threshold the mean over one frame in `EVERY` decides: so much, and so many standard errors."""
+MARGIN = (0.02, 3.0)
+"""How far from the threshold one frame in `EVERY` decides: so much, and so many standard errors of their
+mean."""
 
 
 @dataclass
@@ -59,8 +60,8 @@ class Judge:
         """Why the setting is refused, or None.
 
         Args:
-            wet: R clips `[1, T]` as they came out of the effect, one for each of the dry ones. audible: whether
-                it must differ from them.
+            wet: R clips `[1, T]` as they came out of the effect, one for each of the dry ones.
+            audible: whether it must differ from them.
 
         Returns:
             "failed" (not finite), "silent", "inaudible", "senseless", or None.

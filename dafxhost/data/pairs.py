@@ -5,8 +5,8 @@
 - "two-settings" (the weekly reports): one clip and two settings. The input is the clip at the first setting,
   reference and target are the clip at the second. The effect at the second setting on such an input does not
   give the target to the sample, since the input is wet already: the setting is a label, not an answer.
-- "parallel": one clip and one setting. The input is dry, reference and target are wet: input and reference are
-  the same performance.
+- "parallel": one clip and one setting. The input is dry, reference and target are wet: input and reference
+  are the same performance.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where the settings of examples come from: uniform, perceptually even, or presets.
 
-A uniform draw of settings is not a uniform draw of sounds: most of a parameter's range often sounds alike, and all
-that happens happens at one end. "even" measures how far the sound moves along each parameter and draws so that
-equal probability covers equal change.
+A uniform draw of settings is not a uniform draw of sounds: most of a parameter's range often sounds alike,
+and all that happens happens at one end. "even" measures how far the sound moves along each parameter and
+draws so that equal probability covers equal change.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ class PresetDraw(SettingDraw):
 
     @classmethod
     def found(cls, effect: Effect, folder: str | os.PathLike[str] = "", spread: float = 0.0) -> PresetDraw:
-        """The settings (.json, as `dafxhost transfer` writes them) of a folder; without one, the presets that come
-        with the plugin, which only LV2 tells.
+        """The settings (.json, as `dafxhost transfer` writes them) of a folder; without one, the presets
+        that come with the plugin, which only LV2 tells.
 
         Raises:
             UsageError: there are none, no such folder, or a file that is no setting of this effect.
@@ -183,9 +183,10 @@ def make_draw(kind: str, executor: Any, sample_rate: int, presets: str = "") -> 
 def measure_movement(executor: Any, sample_rate: int) -> dict[str, list[float]]:
     """How far the sound moves along each continuous parameter of an executor's effect.
 
-    A clip of our own (a chord that decays, hits of noise) is rendered at an even grid of the parameter's values, the
-    others at random; what comes out is brought to one peak level. The distance of two neighbours is the root mean
-    square over 60 mel bands of their difference in dB, the mean over frames and over the random settings.
+    A clip of our own (a chord that decays, hits of noise) is rendered at an even grid of the parameter's
+    values, the others at random; what comes out is brought to one peak level. The distance of two
+    neighbours is the root mean square over 60 mel bands of their difference in dB, the mean over frames and
+    over the random settings.
 
     Returns:
         {parameter: `GRID` - 1 distances in dB}.

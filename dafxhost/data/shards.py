@@ -1,6 +1,7 @@
 """How a piece of a fixed set lies on disk: a WebDataset shard, an Arrow file, or a folder of wav and JSON.
 
-Bytes depend on the examples alone (no times, no names of machines), so a set that is made twice is the same twice.
+Bytes depend on the examples alone (no times, no names of machines), so a set that is made twice is the same
+twice.
 """
 
 from __future__ import annotations
@@ -129,14 +130,17 @@ class _Hashing:
 
 
 class TarShard(Shard):
-    """A tar as WebDataset reads it: 000012.json, 000012.input.wav, 000012.reference.wav, 000012.target.wav."""
+    """A tar as WebDataset reads it: 000012.json, 000012.input.wav, 000012.reference.wav,
+    000012.target.wav."""
 
     suffix = ".tar"
 
     def __init__(self, path: Path, effect: Effect, sample_rate: int, bits: int) -> None:
         super().__init__(path, effect, sample_rate, bits)
         self._file = _Hashing(path)
-        self._tar = tarfile.open(fileobj=self._file, mode="w|", format=tarfile.USTAR_FORMAT)  # type: ignore[call-overload]
+        self._tar = tarfile.open(  # noqa: SIM115  (closed by `finish`)
+            fileobj=self._file, mode="w|", format=tarfile.USTAR_FORMAT
+        )  # type: ignore[call-overload]
 
     def add(self, batch: ExampleBatch, numbers: range) -> None:
         for row, number in enumerate(numbers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,11 +11,11 @@ from concurrent.futures import TimeoutError as NotYet
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
-    from dafxhost.data.examples import ExampleBatch, Examples
+    from dafxhost.data.examples import ExampleBatch, Examples  # noqa: F401  (one within a text)
 
 T = TypeVar("T")
-THREADS = 2
-"""That make items side by side: while one waits for its renders, another reads clips or judges."""
+THREADS = max(2, min(8, len(os.sched_getaffinity(0))))
+"""That make items side by side, at most: while one waits for its renders, another reads clips or judges."""
 
 
 class Ahead(Generic[T]):
@@ -47,15 +48,19 @@ class Ahead(Generic[T]):
         self._next = start  # first item that nobody makes yet
         self._waiting: deque[Future[T]] = deque()
         self._closed = threading.Event()
+        self._lock = threading.Lock()  # nothing is handed to a pool that is being closed
         self._pool: ThreadPoolExecutor | None = None
         if ahead > 0:
             self._pool = ThreadPoolExecutor(min(threads, ahead + 1), name)
             self._fill(self._pool)
 
     def _fill(self, pool: ThreadPoolExecutor) -> None:
-        while len(self._waiting) <= self._ahead and (self._stop is None or self._next < self._stop):
-            self._waiting.append(pool.submit(self._unless_closed, self._next))
-            self._next += 1
+        with self._lock:
+            if self._closed.is_set():
+                return
+            while len(self._waiting) <= self._ahead and (self._stop is None or self._next < self._stop):
+                self._waiting.append(pool.submit(self._unless_closed, self._next))
+                self._next += 1
 
     def _unless_closed(self, index: int) -> T:
         if self._closed.is_set():
@@ -78,7 +83,10 @@ class Ahead(Generic[T]):
         return item
 
     def _take(self, pool: ThreadPoolExecutor) -> T:
-        first = self._waiting.popleft()
+        try:
+            first = self._waiting.popleft()
+        except IndexError:  # closed meanwhile, from elsewhere
+            raise StopIteration from None
         while True:
             try:
                 # A bounded wait, so that Ctrl-C gets through on every platform.
@@ -87,14 +95,15 @@ class Ahead(Generic[T]):
             except NotYet:
                 if first.done():  # the item's own error
                     raise
-            except CancelledError:  # closed meanwhile, from elsewhere
+            except CancelledError:  # closed
                 raise StopIteration from None
         self._fill(pool)
         return item
 
     def close(self) -> None:
         """Make nothing more; waits for what is in the making."""
-        self._closed.set()
+        with self._lock:
+            self._closed.set()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._waiting.clear()

@@ -1,8 +1,8 @@
 """Pitch and tempo changed on their own, beforehand: a bank of pieces that clips are then drawn from.
 
-Rubber Band needs some hundred times the processor time of a plugin, so it does not run clip by clip. Each piece of
-the bank is a stretch of the source at a tempo and a pitch of its own, made in worker processes through the executor
-(no plugin host is loaded here), and as many clips can be drawn from it as are wanted.
+Rubber Band needs some hundred times the processor time of a plugin, so it does not run clip by clip. Each
+piece of the bank is a stretch of the source at a tempo and a pitch of its own, made in worker processes
+through the executor (no plugin host is loaded here), and as many clips can be drawn from it as are wanted.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TRIES = 8
 class StretchedSource(AudioSource):
     """Draws from another source, or from a bank of pieces of it whose tempo and pitch were changed.
 
-    Piece i depends on `seed`, the source and i alone, a draw on its rng and these. The bank is made at the first
-    draw, or by `prepare`; it takes half as much memory as its samples in float32.
+    Piece i depends on `seed`, the source and i alone, a draw on its rng and these. The bank is made at the
+    first draw, or by `prepare`; it takes half as much memory as its samples in float32.
 
     Args:
         source: where pieces and clips come from.

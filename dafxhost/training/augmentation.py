@@ -1,13 +1,13 @@
-"""More variety from little audio. Every change is a source that draws from another one, so they are composed by
-nesting, and whatever they do is decided by the `rng` of the draw alone::
+"""More variety from little audio. Every change is a source that draws from another one, so they are
+composed by nesting, and whatever they do is decided by the `rng` of the draw alone::
 
     Polarity(Mixing(Speed(FolderSource("music", 44100))))
 
 `augmented` makes such a nest of names. Where the input of an example is peak-normalised, as in training, a
 gain changes nothing by itself; it does where clips are mixed later on or written to disk.
 
-Pitch and tempo without each other take Rubber Band some hundred times what a plugin takes for the same clip, so
-these are changed beforehand, in a bank of pieces (`dafxhost.data.stretching`), and not clip by clip.
+Pitch and tempo without each other take Rubber Band some hundred times what a plugin takes for the same
+clip, so these are changed beforehand, in a bank of pieces (`dafxhost.data.stretching`), and not clip by clip.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Speed(Change):
 
 
 def resampled(audio: np.ndarray, speed: float, samples: int) -> np.ndarray:
-    """`[N]` at times 0, `speed`, 2 `speed`, ... -> `[samples]` float32; N must be above (samples - 1) * speed + 1."""
+    """`[N]` at times 0, `speed`, 2 `speed`, ... -> `[samples]` float32; N must be above (samples - 1) *
+    speed + 1."""
     place = np.arange(samples) * speed
     index = place.astype(np.int32)
     place -= index
@@ -109,8 +110,8 @@ class Mixing(Change):
 
 
 class Equaliser(Change):
-    """A smooth random equalisation without phase: normal deviates of `decibels` at eight frequencies from 20 Hz up,
-    joined on a logarithmic axis."""
+    """A smooth random equalisation without phase: normal deviates of `decibels` at eight frequencies from
+    20 Hz up, joined on a logarithmic axis."""
 
     def __init__(self, source: AudioSource, probability: float = 0.5, decibels: float = 3.0) -> None:
         super().__init__(source, probability)
@@ -124,7 +125,8 @@ class Equaliser(Change):
 
 @lru_cache(maxsize=8)
 def _log_axis(sample_rate: int) -> np.ndarray:
-    """Where in a table of `TABLE` steps from 20 Hz to half the rate each bin of a block lies, `[bins]` int."""
+    """Where in a table of `TABLE` steps from 20 Hz to half the rate each bin of a block lies, `[bins]`
+    int."""
     frequency = np.linspace(0, sample_rate / 2, BLOCK // 2 + 1)
     place = np.log(np.maximum(frequency, 20) / 20) / np.log(sample_rate / 40)
     return np.round(place * (TABLE - 1)).astype(np.intp)
@@ -157,8 +159,8 @@ def _taper() -> np.ndarray:
 
 
 class Tilt(Change):
-    """The balance of lows and highs turned about 1 kHz by up to `decibels` each way, up here and down there (a
-    first-order shelf)."""
+    """The balance of lows and highs turned about 1 kHz by up to `decibels` each way, up here and down there
+    (a first-order shelf)."""
 
     def __init__(self, source: AudioSource, probability: float = 0.5, decibels: float = 6.0) -> None:
         super().__init__(source, probability)
@@ -171,11 +173,11 @@ class Tilt(Change):
 def tilted(clip: np.ndarray, decibels: float, sample_rate: int, pivot: float = 1000.0) -> np.ndarray:
     """`[1, T]` with `decibels` more far above `pivot` Hz, and as many less far below it.
 
-    H(s) = (g s + w / g) / (s + w) with g the gain of the highs, by the bilinear transform, `pivot` kept.
+    H(s) = (g s + w) / (s + g w) with g the gain of the highs, by the bilinear transform; 1 at `pivot`.
     """
     g = 10 ** (decibels / 20)
     k = np.tan(np.pi * pivot / sample_rate)
-    b, a = np.array([g + k / g, k / g - g]) / (1 + k), np.array([1.0, (k - 1) / (k + 1)])
+    b, a = np.array([g + k, k - g]) / (1 + g * k), np.array([1.0, (g * k - 1) / (g * k + 1)])
     return np.asarray(scipy.signal.lfilter(b.astype(np.float32), a.astype(np.float32), clip))
 
 

@@ -35,8 +35,9 @@ class TrainConfig:
         corpus_bank: pieces of the synthetic corpus. corpus_share: of the training clips that are synthetic
             though there is a folder of audio: few recordings alone are soon known by heart.
         augment: change clips, to make more of little audio. augmentations: how, in order, of speed, mixing,
-            equaliser, tilt, gain, polarity. stretch_bank: pieces whose pitch and tempo are changed by themselves,
-            beforehand, for half of the clips to be drawn from; 0 for none (see docs/pairs.md for what it costs).
+            equaliser, tilt, gain, polarity. stretch_bank: pieces whose pitch and tempo are changed by
+            themselves, beforehand, for half of the clips to be drawn from; 0 for none (see docs/pairs.md
+            for what it costs).
         pairs: kind of examples: "ab", "two-settings" or "parallel" (see `dafxhost.data.pairs`).
         settings: how settings are drawn: "uniform", "even" or "presets" (see `dafxhost.data.setting_draws`).
             presets: folder of settings for the last; "" for the plugin's own.

@@ -56,7 +56,8 @@ class PoolMaker:
     Args:
         source, executor: clips, and what renders them. controller: embeds them.
         samples, sample_rate: of a half. seed: of all draws. threads: embed clips side by side.
-        pairs: kind of examples, see `dafxhost.data.pairs`. draws: where settings come from; uniform by default.
+        pairs: kind of examples, see `dafxhost.data.pairs`. draws: where settings come from; uniform by
+        default.
     """
 
     def __init__(

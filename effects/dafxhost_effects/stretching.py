@@ -1,6 +1,8 @@
-"""Tempo and pitch as an effect that whole clips are rendered with, found by its place: "pedalboard:time_stretch".
+"""Tempo and pitch as an effect that whole clips are rendered with, found by its place:
+"pedalboard:time_stretch".
 
-It has no name in the registry, since its output is not the input moment by moment: nothing can be trained through it.
+It has no name in the registry, since its output is not the input moment by moment: nothing can be trained
+through it.
 """
 
 from __future__ import annotations

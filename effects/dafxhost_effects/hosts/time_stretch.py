@@ -1,4 +1,5 @@
-"""Tempo and pitch by Rubber Band, through pedalboard, in a worker. The parent's side is `dafxhost_effects.stretching`."""
+"""Tempo and pitch by Rubber Band, through pedalboard, in a worker. The parent's side is
+`dafxhost_effects.stretching`."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from dafxhost.processor import Processor, RenderSpec
 class TimeStretch(Processor):
     """Plays a clip's beginning at another tempo and pitch. Whole clips only: a second `process` is refused.
 
-    Values are (tempo, semitones): the output, as long as the clip, is `tempo` times as fast and so many semitones
-    higher; where the clip ends before it does, silence follows.
+    Values are (tempo, semitones): the output, as long as the clip, is `tempo` times as fast and so many
+    semitones higher; where the clip ends before it does, silence follows.
     """
 
     def __init__(self, options: Mapping[str, Any], spec: RenderSpec) -> None:

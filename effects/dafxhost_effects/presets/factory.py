@@ -1,7 +1,7 @@
 """Presets that come with a plugin, read from the Turtle files of LV2 bundles. Parent side: loads no plugin.
 
-VST3 and VST2 keep theirs in the plugin's code, and no host that we use lists them (pedalboard and DawDreamer load
-preset files, but do not say which there are).
+VST3 and VST2 keep theirs in the plugin's code, and no host that we use lists them (pedalboard and
+DawDreamer load preset files, but do not say which there are).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _LV2 = "http://lv2plug.in/ns/lv2core#"
 
 
 def of(effect: Effect) -> dict[str, dict[str, float]] | None:
-    """{preset: {parameter: native value}} of an LV2 plugin's own presets; {} if it has none, None for what is not
-    LV2. Parameters that a preset does not name are left out."""
+    """{preset: {parameter: native value}} of an LV2 plugin's own presets; {} if it has none, None for what
+    is not LV2. Parameters that a preset does not name are left out."""
     uri = effect.provider.options.get("uri")
     if effect.provider.name != "lv2" or not uri:
         return None
@@ -42,7 +42,7 @@ def _native(parameter: Parameter, value: float) -> float:
     """A port's value -> native value."""
     values = parameter.port.values
     if values:
-        return parameter.minimum + min(range(len(values)), key=lambda i: abs(values[i] - value))
+        return float(parameter.minimum + min(range(len(values)), key=lambda i: abs(values[i] - value)))
     if parameter.kind == "toggle":
         return float(value > (parameter.port.low + parameter.port.high) / 2)
     value = round(value) if parameter.levels else value
