@@ -300,7 +300,8 @@ def show(result: dict[str, Any]) -> None:
     print(f"\n{'':46} examples/s  of the plugin's pace  renders  own ms  workers' ms")
     for name, facts in result["ways"].items():
         print(
-            f"{name:46} {facts['examples_per_second']['median']:10.1f}  {facts['of_the_plugin']['median']:19.2f}"
+            f"{name:46} {facts['examples_per_second']['median']:10.1f}"
+            f"  {facts['of_the_plugin']['median']:19.2f}"
             f"  {facts['renders_per_example']:7.2f}  {facts['parent_ms']:6.1f}  {facts['worker_ms']:6.1f}"
         )
     bank = result["bank"]

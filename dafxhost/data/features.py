@@ -114,8 +114,8 @@ def mel_levels(audio: np.ndarray, sample_rate: int, every: int = 1) -> np.ndarra
 def _levels(frames: np.ndarray, sample_rate: int) -> np.ndarray:
     """`[n, window]` -> `[n, 60]` dB, floored at 1e-10."""
     spectrum = np.asarray(scipy.fft.rfft(frames * _window(), axis=1))
-    power = np.square(spectrum.real)
-    power += np.square(spectrum.imag)  # abs() takes four times as long
+    power = np.square(np.real(spectrum))
+    power += np.square(np.imag(spectrum))  # abs() takes four times as long
     mel = np.asarray(_mel_filters(sample_rate) @ power.T).T
     return np.float32(10.0) * np.log10(np.maximum(mel, np.float32(1e-10)))
 

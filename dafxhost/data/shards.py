@@ -137,10 +137,10 @@ class TarShard(Shard):
 
     def __init__(self, path: Path, effect: Effect, sample_rate: int, bits: int) -> None:
         super().__init__(path, effect, sample_rate, bits)
-        self._file = _Hashing(path)
+        self._file: Any = _Hashing(path)  # all of a file that `tarfile` needs
         self._tar = tarfile.open(  # noqa: SIM115  (closed by `finish`)
             fileobj=self._file, mode="w|", format=tarfile.USTAR_FORMAT
-        )  # type: ignore[call-overload]
+        )
 
     def add(self, batch: ExampleBatch, numbers: range) -> None:
         for row, number in enumerate(numbers):

@@ -138,7 +138,7 @@ def filtered(clip: np.ndarray, gain: np.ndarray) -> np.ndarray:
     Overlap-save, a few blocks at a time: a transform of the whole clip takes four times as long.
     """
     half = TAPS // 2
-    impulse = np.roll(scipy.fft.irfft(gain.astype(np.float32), BLOCK), half)[:TAPS] * _taper()
+    impulse = np.roll(np.asarray(scipy.fft.irfft(gain.astype(np.float32), BLOCK)), half)[:TAPS] * _taper()
     response = np.asarray(scipy.fft.rfft(np.asarray(impulse), BLOCK))
     hop, samples = BLOCK - TAPS + 1, clip.shape[1]
     blocks = -(-samples // hop)

@@ -75,7 +75,7 @@ def _read(bundle: Path) -> list[dict[str, Any]]:
             {
                 "name": str(graph.value(subject, rdfs.label) or subject),
                 "plugin": str(graph.value(subject, lv2.appliesTo)),
-                "values": {k: float(v) for k, v in values.items() if v is not None},
+                "values": {k: float(str(v)) for k, v in values.items() if v is not None},
             }
         )
     return presets
