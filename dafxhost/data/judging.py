@@ -1,8 +1,8 @@
 """Whether what an effect made of a clip can be learned from: the redraw rules, cheaper than the render.
 
 The rules are Grant's (2023, see `examples.py`). Computing the MFCCs of a clip of 5 s takes as long as many
-plugins take to render it, so the cosine is first taken on one frame in sixteen, which decides where the
-answer is clear (`MARGIN`), and on all frames only where it is not.
+plugins take to render it, so the cosine is first taken on one frame in sixteen, then on one in four, which
+decides where the answer is clear (`MARGIN`), and on all frames only where it is not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SENSELESS = 0.75
 SILENT = 1e-5
 QUIETEST_PEAK = 1e-4
 """A wet clip without any higher peak cannot be normalised."""
-EVERY = 16
+EVERY = (16, 4)
 MARGIN = (0.02, 3.0)
 """How far from the threshold one frame in `EVERY` decides: so much, and so many standard errors of their
 mean."""
@@ -80,10 +80,11 @@ class Judge:
         return float(np.mean([mean_square(a - b) for a, b in zip(one, other, strict=True)])) < self.inaudible
 
     def _sensible(self, wet: Sequence[np.ndarray], features: DryFeatures) -> bool:
-        some = self._cosines(wet, features, EVERY)
-        mean, error = float(some.mean()), float(some.std()) / np.sqrt(len(some))
-        if abs(mean - self.senseless) > MARGIN[0] + MARGIN[1] * error:
-            return mean >= self.senseless
+        for every in EVERY:
+            some = self._cosines(wet, features, every)
+            mean, error = float(some.mean()), float(some.std()) / np.sqrt(len(some))
+            if abs(mean - self.senseless) > MARGIN[0] + MARGIN[1] * error:
+                return mean >= self.senseless
         return float(self._cosines(wet, features, 1).mean()) >= self.senseless
 
     def _cosines(self, wet: Sequence[np.ndarray], features: DryFeatures, every: int) -> np.ndarray:
