@@ -16,11 +16,12 @@ import json
 import pstats
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from measure import cores, machine, summary
 
 from dafxhost.data.audio_io import write_audio
 from dafxhost.data.examples import Examples
+from dafxhost.data.judging import DryFeatures, Judge
 from dafxhost.data.sources import AudioSource, FolderSource
 from dafxhost.data.stream import ExampleStream
 from dafxhost.data.stretching import StretchedSource
@@ -244,6 +246,35 @@ def profile(examples: Examples, batches: int) -> dict[str, float]:
     return {name: 1e3 * seconds / (batches * BATCH) for name, seconds in spent.items()}
 
 
+class Checked(Judge):
+    """Judges by some frames, and by all of them as well."""
+
+    seen: ClassVar[Counter[str]] = Counter()
+
+    def sensible(self, wet: Any, features: DryFeatures) -> bool:
+        got = super().sensible(wet, features)
+        self.seen["settings"] += 1
+        self.seen["needed all frames"] += (0, 1) in features.kept
+        self.seen["decided otherwise"] += got != bool(self.cosines(wet, features, 1).mean() >= self.senseless)
+        for key in [key for key in features.kept if key[1] == 1]:
+            del features.kept[key]
+        return got
+
+
+def rules(source: AudioSource, workers: int, batches: int = 8) -> dict[str, dict[str, int]]:
+    """How often some frames decide the MFCC rule otherwise than all of them."""
+    found = {}
+    for name in ("mda-combo", "mda-ringmod", "mda-delay"):
+        Checked.seen.clear()
+        with Executor(effect(name), workers=workers) as executor:
+            examples = make(source, executor)
+            examples.judge = Checked(RATE)
+            for i in range(batches):
+                examples.batch(20 + i, BATCH)
+        found[name] = dict(Checked.seen)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path)
@@ -253,6 +284,7 @@ def main() -> None:
     parser.add_argument("--bank", type=int, default=16)
     parser.add_argument("--epoch", action="store_true", help="also the reports' epoch of 275 examples")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--rules", action="store_true", help="only whether some frames decide as all do")
     given = parser.parse_args()
     n = max(1, given.examples // BATCH) * BATCH
     about = machine()
@@ -262,6 +294,10 @@ def main() -> None:
         folder = given.data
         if folder is None:
             folder = synthetic_folder(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        if given.rules:
+            for name, seen in rules(open_folder(str(folder), False), given.workers).items():
+                print(name, seen, flush=True)
+            return
         executor = stack.enter_context(Executor(effect(EFFECT), workers=given.workers))
         plain, changed = open_folder(str(folder), False), open_folder(str(folder), True)
         stretched = StretchedSource(plain, RATE, bank=given.bank, workers=given.workers)

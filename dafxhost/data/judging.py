@@ -31,13 +31,13 @@ class DryFeatures:
 
     dry: np.ndarray
     sample_rate: int
-    _kept: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    kept: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     def of(self, row: int, every: int) -> np.ndarray:
         """`[frames, 30]` of one clip."""
-        if (row, every) not in self._kept:
-            self._kept[row, every] = mfcc(self.dry[row, 0], self.sample_rate, every)
-        return self._kept[row, every]
+        if (row, every) not in self.kept:
+            self.kept[row, every] = mfcc(self.dry[row, 0], self.sample_rate, every)
+        return self.kept[row, every]
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,23 @@ class Judge:
             return "silent"
         if audible and self.alike(wet, list(features.dry)):
             return "inaudible"
-        return None if self._sensible(wet, features) else "senseless"
+        return None if self.sensible(wet, features) else "senseless"
 
     def alike(self, one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
         """Whether no difference is to be heard between two lists of clips."""
         return float(np.mean([mean_square(a - b) for a, b in zip(one, other, strict=True)])) < self.inaudible
 
-    def _sensible(self, wet: Sequence[np.ndarray], features: DryFeatures) -> bool:
+    def sensible(self, wet: Sequence[np.ndarray], features: DryFeatures) -> bool:
+        """Whether the clips are still like the dry ones, by the cosine of their MFCCs."""
         for every in EVERY:
-            some = self._cosines(wet, features, every)
+            some = self.cosines(wet, features, every)
             mean, error = float(some.mean()), float(some.std()) / np.sqrt(len(some))
             if abs(mean - self.senseless) > MARGIN[0] + MARGIN[1] * error:
                 return mean >= self.senseless
-        return float(self._cosines(wet, features, 1).mean()) >= self.senseless
+        return float(self.cosines(wet, features, 1).mean()) >= self.senseless
 
-    def _cosines(self, wet: Sequence[np.ndarray], features: DryFeatures, every: int) -> np.ndarray:
+    def cosines(self, wet: Sequence[np.ndarray], features: DryFeatures, every: int) -> np.ndarray:
+        """Of one frame in `every` of all clips, `[frames]`."""
         return np.concatenate(
             [
                 cosine(features.of(row, every), mfcc(clip[0], self.sample_rate, every))
