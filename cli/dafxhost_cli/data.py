@@ -75,14 +75,18 @@ def describe(
 
     check_split("all", validation_fraction)
     dataset = open_dataset(path, layout, stems.split(",") if stems else None)
-    with Display() as display:
-        made = describe_dataset(
-            dataset,
-            workers=workers,
-            fresh=fresh,
-            validation_fraction=validation_fraction,
-            progress=_Progress(display),
-        )
+    try:
+        with Display() as display:
+            made = describe_dataset(
+                dataset,
+                workers=workers,
+                fresh=fresh,
+                validation_fraction=validation_fraction,
+                progress=_Progress(display),
+            )
+    except KeyboardInterrupt:
+        note("interrupted; what was measured is kept, and the same command goes on from there")
+        raise typer.Exit(130) from None
     if as_json:
         result_json(made.to_dict())
     else:

@@ -24,7 +24,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Folder of recordings it never heard; else a synthetic corpus."),
+        typer.Option("--data", help="Recordings it never heard: folder, data set, manifest; else synthetic."),
     ] = None,
     examples: Annotated[int, typer.Option("--examples", help="How many.", min=1)] = 1000,
     seed: SeedOption = 0,
@@ -72,9 +72,12 @@ def _source(data: Path | None, sample_rate: int) -> AudioSource:
         from dafxhost.data.corpus import SyntheticCorpus
 
         return SyntheticCorpus(sample_rate, OTHER_CORPUS, "validation", bank=40)
-    from dafxhost.data.sources import FolderSource
+    from dafxhost.data.dataset import open_dataset
+    from dafxhost.data.sources import open_source
 
-    return FolderSource(data, sample_rate)
+    dataset = open_dataset(data)
+    # What a data set keeps for tests is what a run is measured on.
+    return open_source(dataset, sample_rate, "test" if "test" in dataset.parts else "all")
 
 
 class _Progress:

@@ -14,7 +14,8 @@ ProviderOption = Annotated[
     str | None, typer.Option("--provider", help="Which host serves the effect: lv2, vst3, builtin, ...")
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of recordings; without it, a synthetic corpus.")
+    Path | None,
+    typer.Option("--data", help="Recordings: folder, data set or manifest; else a synthetic corpus."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random draw.", min=0)]
 ExecutorOption = Annotated[

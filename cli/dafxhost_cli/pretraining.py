@@ -104,9 +104,9 @@ def _sources(data: Path | None, seed: int) -> tuple[AudioSource, AudioSource]:
             SyntheticCorpus(SAMPLE_RATE, seed, "train", bank=60),
             SyntheticCorpus(SAMPLE_RATE, seed, "validation", bank=12),
         )
-    from dafxhost.data.sources import FolderSource
+    from dafxhost.data.sources import open_source
 
-    return FolderSource(data, SAMPLE_RATE, "train"), FolderSource(data, SAMPLE_RATE, "validation")
+    return open_source(data, SAMPLE_RATE, "train"), open_source(data, SAMPLE_RATE, "validation")
 
 
 def _clips(source: AudioSource) -> Any:

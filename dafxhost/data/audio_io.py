@@ -180,7 +180,8 @@ def read_audio(
             left -= block.shape[1]
     length = sum(part.shape[1] for part in parts)
     if length == 0:
-        raise AudioFileError(f"{path} holds no samples that could be read.")
+        where = f" from sample {start} on, although its header says so" if start else " that could be read"
+        raise AudioFileError(f"{path} holds no samples{where}.")
     if length < minimum:
         raise AudioFileError(f"{path} is too short: {_count(length)}, where at least {minimum} are needed.")
     audio = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]

@@ -80,6 +80,10 @@ class Decoder(Protocol):
     def close(self) -> None: ...
 
 
+class DecoderHungError(AudioFileError):
+    """A decoder gave no answer in time."""
+
+
 def reason_of(error: BaseException) -> str:
     """A library's own words, without the path and "Error opening" that ours already say."""
     text = getattr(error, "error_string", None) or str(error)
@@ -299,7 +303,7 @@ class FfmpegDecoder:
         while len(data) < size:
             if not select.select([descriptor], [], [], max(until - time.monotonic(), 0))[0]:
                 self.close()
-                raise AudioFileError(f"{self.info.path} cannot be read: ffmpeg hung for {PATIENCE:g} s.")
+                raise DecoderHungError(f"{self.info.path} cannot be read: ffmpeg hung for {PATIENCE:g} s.")
             piece = os.read(descriptor, min(size - len(data), 1 << 20))
             if not piece:
                 break

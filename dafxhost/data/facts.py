@@ -79,13 +79,13 @@ class _Measure:
 
     def add(self, block: np.ndarray) -> None:
         self.frames += block.shape[1]
-        self.hash.update(np.ascontiguousarray(block.T))
+        self.hash.update(np.ascontiguousarray(block.T).tobytes())
         power = np.square(block, dtype=np.float64)
         self.peak = max(self.peak, float(np.abs(block).max()))
         self.energy += float(power.sum())
         self.clipped += clipped_samples(block)
         starts = np.arange(0, block.shape[1], self.window)
-        lengths = np.diff(np.append(starts, block.shape[1])) * len(block)
+        lengths = np.minimum(self.window, block.shape[1] - starts) * len(block)
         levels = np.add.reduceat(power.sum(axis=0), starts) / lengths
         self.windows += len(levels)
         self.quiet += int((levels < QUIET**2).sum())

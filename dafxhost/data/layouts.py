@@ -78,8 +78,9 @@ class Layout:
 
 def _part(word: str) -> Part:
     """The part that a folder's name means: train, dev-clean, test-other, ..."""
-    for part, words in (("train", ("train",)), ("validation", ("valid", "dev")), ("test", ("test",))):
-        if word.lower().startswith(words):
+    parts: dict[str, Part] = {"train": "train", "valid": "validation", "dev": "validation", "test": "test"}
+    for start, part in parts.items():
+        if word.lower().startswith(start):
             return part
     return ""
 
@@ -92,12 +93,12 @@ LAYOUTS = {
         Layout(
             "musdb18",
             "MUSDB18: [train|test]/SONG.stem.mp4, by song (needs ffmpeg)",
-            re.compile(r"(?:.*/)?(?:(?P<part>train|test)/)?(?P<group>[^/]+)\.stem\.mp4"),
+            re.compile(r"(?:.*?/)??(?:(?P<part>train|test)/)?(?P<group>[^/]+)\.stem\.mp4"),
         ),
         Layout(
             "musdb18-hq",
             f"MUSDB18-HQ: [train|test]/SONG/({_STEM}).wav, by song",
-            re.compile(rf"(?:.*/)?(?:(?P<part>train|test)/)?(?P<group>[^/]+)/(?P<stem>{_STEM})\.wav"),
+            re.compile(rf"(?:.*?/)??(?:(?P<part>train|test)/)?(?P<group>[^/]+)/(?P<stem>{_STEM})\.wav"),
         ),
         Layout(
             "vctk",
@@ -113,7 +114,7 @@ LAYOUTS = {
             "librispeech",
             "LibriSpeech, LibriTTS: [train-...|dev-...|test-...]/198/209/198-209-0000.flac, by speaker",
             re.compile(
-                r"(?:.*/)?(?:(?P<part>(?:train|dev|test)-\w+)/)?(?P<group>\d+)/(?P<c>\d+)/"
+                r"(?:.*?/)??(?:(?P<part>(?:train|dev|test)-[\w-]+)/)?(?P<group>\d+)/(?P<c>\d+)/"
                 r"(?P=group)[-_](?P=c)[-_][\d_]+\.(?:wav|flac)"
             ),
         ),

@@ -1,4 +1,4 @@
-"""Many recordings measured at once, in processes of their own: one that crashes its decoder harms no other."""
+"""Many recordings measured at once, in processes of their own: a decoder that crashes harms no other."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from dafxhost.data import audio_io
 from dafxhost.data.audio_io import AudioInfo, Channels
 from dafxhost.data.checks import is_silent
 from dafxhost.data.dataset import Dataset, open_dataset
+from dafxhost.data.decoders import DecoderHungError
 from dafxhost.data.excerpts import CROSSFADE_SECONDS, Excerpt, Level, Stretch, levelled, looped
 from dafxhost.data.facts import Facts
 from dafxhost.data.facts_cache import FactsCache
@@ -84,7 +85,7 @@ class RecordingSource(AudioSource):
 
     Recordings are decoded at first use and kept, if all of the split's take less than `memory_limit` bytes;
     else only the excerpts drawn are read. Which of the two is fixed beforehand: a draw depends on the rng
-    alone. A file that is found broken later, vanishes or changes, is left out from then on.
+    alone. Where a file cannot be read, another is drawn; one that vanishes or changes is left out for good.
 
     Attributes:
         dataset: where the recordings come from. split: the side.
@@ -116,7 +117,8 @@ class RecordingSource(AudioSource):
             )
         audio_io.take_channels(np.zeros((1 << 10, 1), np.float32), channels)
         self.dataset, self.sample_rate, self.split = dataset, sample_rate, split
-        self.channels, self.level, self.clipping = channels, Level.parse(level), clipping
+        self.channels: Channels = channels
+        self.level, self.clipping = Level.parse(level), clipping
         self.unreadable: list[tuple[Path, str]] = list(dataset.refused)
         stretches = self._probe()
         readable = [r for r in dataset.recordings if r.name in stretches]
@@ -185,7 +187,8 @@ class RecordingSource(AudioSource):
             try:
                 clip, start, repeated = self._clip(index, place, samples, sample_rate)
             except AudioFileError as error:
-                self._leave_out(index, str(error))
+                # A file broken at one place may be drawn at another: whoever resumes must draw the same.
+                self._leave_out(index, error, for_good=isinstance(error, DecoderHungError))
                 continue
             if is_silent(clip):
                 continue
@@ -202,10 +205,11 @@ class RecordingSource(AudioSource):
             f"files are silent{clipped} or unreadable{last}"
         )
 
-    def _leave_out(self, index: int, reason: str) -> None:
+    def _leave_out(self, index: int, error: AudioFileError, for_good: bool) -> None:
         with self._lock:
-            self._lost.add(index)
-            self._name(self._stretches[index].info.path, reason)
+            if for_good:
+                self._lost.add(index)
+            self._name(self._stretches[index].info.path, str(error))
 
     def _name(self, path: Path, reason: str) -> None:
         if path not in [known for known, _ in self.unreadable]:
@@ -237,13 +241,19 @@ class RecordingSource(AudioSource):
         path = self._stretches[index].info.path
         if _state(path) != self._states[index]:
             gone = "has vanished" if not path.exists() else "has changed"
-            raise AudioFileError(f"{path} {gone} since it was listed; it is left out from now on.")
+            error = AudioFileError(f"{path} {gone} since it was listed; it is left out from now on.")
+            self._leave_out(index, error, for_good=True)
+            raise error
 
     def _decoded(self, index: int) -> np.ndarray:
         with self._lock:
             audio = self._cache.get(index)
         if audio is None:
-            audio = self._read(index, self.sample_rate)
+            try:
+                audio = self._read(index, self.sample_rate)
+            except AudioFileError as error:
+                self._leave_out(index, error, for_good=True)
+                raise
             with self._lock:
                 self._cache[index] = audio
         return audio

@@ -30,7 +30,7 @@ class TrainConfig:
     Attributes:
         effect: registered name, or a chain (see `dafxhost.chains`). provider: which host serves it; "" lets
             the effect choose.
-        data: folder of audio; "" is the built-in synthetic corpus.
+        data: folder of audio, data set or manifest; "" is the built-in synthetic corpus.
         validation_fraction: share of the files kept for choosing the best checkpoint.
         corpus_bank: pieces of the synthetic corpus. corpus_share: of the training clips that are synthetic
             though there is a folder of audio: few recordings alone are soon known by heart.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dafxhost.data.examples import ExampleBatch, Examples
 from dafxhost.data.setting_draws import make_draw
-from dafxhost.data.sources import AudioSource, FolderSource, Split
+from dafxhost.data.sources import AudioSource, Split, open_source
 from dafxhost.data.stretching import StretchedSource
 from dafxhost.effects import Effect
 from dafxhost.encoders import Encoder, load_encoder
@@ -49,7 +49,7 @@ def make_source(config: TrainConfig, split: Split) -> AudioSource:
     """The config's audio: its folder, or the synthetic corpus. `split` is "train" or "validation"."""
     if config.data:
         fraction = config.validation_fraction
-        return FolderSource(config.data, config.sample_rate, split, validation_fraction=fraction)
+        return open_source(config.data, config.sample_rate, split, validation_fraction=fraction)
     from dafxhost.data.corpus import SyntheticCorpus
 
     bank = config.corpus_bank if split == "train" else min(config.corpus_bank, VALIDATION_BANK)
