@@ -138,6 +138,12 @@ class Hooks:
         None: not known."""
         raise RegistryError("a hook specification is not to be called")
 
+    @hookspec(firstresult=True)
+    def dafxhost_factory_presets(self, effect: Effect) -> Any:
+        """Presets that come with the effect's plugin, {preset: {parameter: native value}}, or None: not
+        known."""
+        raise RegistryError("a hook specification is not to be called")
+
 
 HOOKS = {
     "effect": "dafxhost_effects",
@@ -151,7 +157,7 @@ SPEC_CLASSES: dict[str, type[Spec]] = {
     "estimator": EstimatorSpec,
     "tracker": TrackerSpec,
 }
-OTHER_HOOKS = {"dafxhost_effect_at", "dafxhost_presets", "dafxhost_neutral"}
+OTHER_HOOKS = {"dafxhost_effect_at", "dafxhost_presets", "dafxhost_neutral", "dafxhost_factory_presets"}
 
 
 @dataclass(frozen=True)
@@ -265,6 +271,11 @@ class Registry:
     def neutral(self, effect: Effect) -> dict[str, Any] | None:
         """Native values by name at which the effect leaves audio alone; None where nobody knows them."""
         return self._manager.hook.dafxhost_neutral(effect=effect)
+
+    def factory_presets(self, effect: Effect) -> dict[str, dict[str, Any]] | None:
+        """Presets that come with the plugin, {preset: {parameter: native value}}; None where nobody can
+        tell."""
+        return self._manager.hook.dafxhost_factory_presets(effect=effect)
 
     def names(self, kind: str) -> list[str]:
         """Sorted names of one kind ("effect", "encoder", "estimator", "tracker")."""

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from dafxhost_cli.console import note, result, result_json, table
+from dafxhost_cli.data_rendering import render_command
 from dafxhost_cli.options import Json, WorkersOption
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ data_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+data_app.command("render")(render_command)
 
 
 @data_app.command()

@@ -60,6 +60,28 @@ def train(
             autocompletion=completion.one_of("loss", "signal"),
         ),
     ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            "--pairs",
+            help="Kind of examples: ab, two-settings or parallel [default: ab].",
+            autocompletion=completion.one_of("ab", "two-settings", "parallel"),
+        ),
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            "--settings",
+            help="How settings are drawn: uniform, even or presets [default: uniform].",
+            autocompletion=completion.one_of("uniform", "even", "presets"),
+        ),
+    ] = None,
+    presets: Annotated[
+        Path | None,
+        typer.Option(
+            "--presets", help="Folder of settings (.json) for --settings presets; else the plugin's own."
+        ),
+    ] = None,
     provider: ProviderOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", min=0)] = None,
     workers: WorkersOption = None,
@@ -96,6 +118,9 @@ def train(
         "encoder_weights": encoder_weights,
         "estimator": estimator,
         "space": space,
+        "pairs": pairs,
+        "settings": "presets" if presets is not None and settings is None else settings,
+        "presets": presets,
         "provider": provider,
         "seed": seed,
         "workers": workers,

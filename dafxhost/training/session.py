@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from dafxhost.data.examples import ExampleBatch, Examples
+from dafxhost.data.setting_draws import make_draw
 from dafxhost.data.sources import AudioSource, Split, open_source
+from dafxhost.data.stretching import StretchedSource
 from dafxhost.effects import Effect
 from dafxhost.encoders import Encoder, load_encoder
 from dafxhost.errors import UsageError
@@ -102,7 +104,8 @@ class Session:
         plain = make_source(config, "train")
         if config.data and config.corpus_share > 0:
             plain = MixedSource(plain, make_source(config.replace(data=""), "train"), config.corpus_share)
-        self.source = AugmentedSource(plain) if config.augment else plain
+        self.source = self._augmented(plain) if config.augment else plain
+        self.draws = make_draw(config.settings, self.executor, config.sample_rate, config.presets)
         self.validation_source = make_source(config, "validation")
         self.controller = Controller(
             _make_encoder(config),
@@ -142,6 +145,15 @@ class Session:
         self._validation: ExampleBatch | None = None
         self._validation_embedded: tuple[Tensor, Tensor] | None = None
 
+    def _augmented(self, source: AudioSource) -> AudioSource:
+        config = self.config
+        if config.stretch_bank:
+            source = StretchedSource(
+                source, config.sample_rate, bank=config.stretch_bank, seed=mix(config.seed, 10),
+                workers=config.workers or None,
+            )  # fmt: skip
+        return AugmentedSource(source, config.augmentations)
+
     def _objective(self) -> Objective:
         config = self.config
         options: dict[str, Any] = {"step": config.step}
@@ -168,7 +180,7 @@ class Session:
         config = self.config
         return Examples(
             source, self.executor, sample_rate=config.sample_rate, samples=config.samples,
-            apply_probability=config.apply_probability,
+            apply_probability=config.apply_probability, pairs=config.pairs, draws=self.draws,
         )  # fmt: skip
 
     def _batches(self) -> Batches:
@@ -209,6 +221,7 @@ class Session:
         maker = PoolMaker(
             self.source, self.executor, self.controller, samples=config.samples,
             sample_rate=config.sample_rate, seed=mix(config.seed, 7), threads=self.threads,
+            pairs=config.pairs, draws=self.draws,
         )  # fmt: skip
         share = 60 * config.max_minutes * config.pool_share
         seconds = max(share - (time.monotonic() - self.began), 0.25 * share)

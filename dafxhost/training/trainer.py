@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dafxhost.chains import canonical
-from dafxhost.data.examples import ExampleStream
+from dafxhost.data.stream import ExampleStream
 from dafxhost.effects import Effect
 from dafxhost.errors import OutputError, RunError, UsageError
 from dafxhost.registry import effect as find_effect
