@@ -55,6 +55,7 @@ CASES: dict[str, Sequence[str]] = {
         "transfer a.wav b.wav", "transfer missing.wav b.wav", "transfer a.wav b.wav --run nothing",
         "transfer a.wav b.wav --effect mda-dely", "transfer a.wav b.wav --level loud",
         "transfer a.wav b.wav --strength 2", "transfer a.wav b.wav --refine -1", "transfer a.wav",
+        "transfer silence.wav b.wav", "transfer a.wav text.wav", "transfer one.wav b.wav",
     ),
     "apply, preset": (
         "apply setting.json a.wav", "apply missing.json a.wav", "apply a.wav b.wav",
@@ -68,7 +69,29 @@ CASES: dict[str, Sequence[str]] = {
     "pretrain": (
         "pretrain ear --out w.safetensors", "pretrain spectrogram-vae",
         "pretrain spectrogram-vae --out w --data nowhere",
-        "pretrain spectrogram-vae --out w --max-minutes 0",
+        "pretrain spectrogram-vae --out w --max-minutes 0", "pretrain mel-cae --out w --beta 2",
+        "pretrain spectrogram-vae --out w --latent 0", "pretrain embedding-vae --out w --encoder ear",
+        "pretrain effect-encoder --out w --data empty",
+    ),
+    "reconstruct": (
+        "reconstruct missing.safetensors a.wav -o out.wav", "reconstruct setting.json a.wav -o out.wav",
+        "reconstruct a.wav b.wav -o out.wav",
+    ),
+    "data": (
+        "data nowhere", "data empty", "data a.wav --layout tree", "data render out --effect mda-dely",
+        "data render out --effect mda-delay --data empty", "data render out --effect mda-delay --examples 0",
+    ),
+    "features": (
+        "features nowhere", "features empty", "features text.wav", "features a.wav --only loudness",
+        "features a.wav --csv nowhere/out.csv",
+    ),
+    "analyze": (
+        "analyze nothing", "analyze missing.safetensors", "analyze log-mel --effects mda-dely",
+        "analyze log-mel --data nowhere", "analyze log-mel --examples 0",
+    ),
+    "reports": (
+        "transfer a.wav b.wav --report page.txt", "evaluate nothing --report nowhere/page.html",
+        "train --report a.wav",
     ),
     "new": ("new", "new effect", "new effect 'Bad Name'"),
     "runs": (
@@ -95,6 +118,8 @@ def make_place(folder: Path) -> None:
     for name in ("a", "b"):
         soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(22050), 44100)
     soundfile.write(folder / "nan.wav", np.full(22050, np.nan), 44100, subtype="FLOAT")
+    soundfile.write(folder / "silence.wav", np.zeros(22050), 44100)
+    soundfile.write(folder / "one.wav", np.full(1, 0.5), 44100)
     (folder / "text.wav").write_text("this is no audio\n")
     (folder / "setting.json").write_text("{}\n")
     (folder / "bad.toml").write_text("effect = = 3\n")
