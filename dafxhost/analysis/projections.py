@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +64,7 @@ def umap(rows: np.ndarray, seed: int = 0) -> Projection | None:
     with warnings.catch_warnings():
         # It warns of what the library itself chose (its own threads, numba's deprecations).
         warnings.simplefilter("ignore")
-        from umap import UMAP
+        UMAP: Any = import_module("umap").UMAP  # untyped: pyright would take minutes to infer it
 
         scaled = standardised(rows)
         if scaled.shape[1] > _BEFORE_UMAP:

@@ -9,6 +9,8 @@ rates its analogue prototype is transformed anew (the values that reproduce the 
 from __future__ import annotations
 
 import math
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -59,9 +61,8 @@ class LoudnessMeter:
 
     def add(self, block: np.ndarray) -> None:
         """Take in `[C, N]`."""
-        from scipy.signal import sosfilt
-
-        weighted, self._state = sosfilt(self._filter, block.astype(np.float64), axis=1, zi=self._state)
+        filtered: Any = import_module("scipy.signal").sosfilt  # untyped, and slow for pyright to infer
+        weighted, self._state = filtered(self._filter, block.astype(np.float64), axis=1, zi=self._state)
         weighted = np.concatenate([self._rest, weighted], axis=1)
         steps = weighted.shape[1] // self._step
         whole, self._rest = weighted[:, : steps * self._step], weighted[:, steps * self._step :]
