@@ -58,9 +58,13 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         name: what the registry calls it; `load_encoder` finds the class by it.
+        stereo: whether it tells left from right: `embed` then sees `[B, 2, T]`.
+        from_file: its factory takes `weights=FILE`, a file that only it can read (see `pretrained`).
     """
 
     name: str = ""
+    stereo: bool = False
+    from_file: bool = False
     embedding_size: int
     sample_rate: int
 
@@ -77,7 +81,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, audio: Tensor) -> Tensor:
-        """Mono audio `[B, T]`, float32, at `self.sample_rate`, T >= minimum_samples -> `[B, D]`."""
+        """Mono audio `[B, T]`, float32, at `self.sample_rate`, T >= minimum_samples -> `[B, D]`.
+
+        With `stereo` it is `[B, 2, T]`; mono audio comes with both alike, and of more than two channels
+        both are the mean.
+        """
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -103,7 +111,11 @@ class Encoder(nn.Module, ABC):
     def prepare(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio `[B, C, T]` at `sample_rate` -> what `embed` takes: `[B, T']`. Raises as `forward` does."""
         check_audio(audio, sample_rate)
-        audio = audio.to(device=_device(self), dtype=torch.float32).mean(dim=1)
+        audio = audio.to(device=_device(self), dtype=torch.float32)
+        if not self.stereo:
+            audio = audio.mean(dim=1)
+        elif audio.shape[1] != 2:
+            audio = audio.mean(dim=1, keepdim=True).repeat(1, 2, 1)
         if sample_rate != self.sample_rate:
             # The resampler's filter has a row for each phase of the reduced ratio: odd pairs of rates (44101
             # to 24000) would need gigabytes. The nearest ratio of small numbers is at most about 0.1 % off,
@@ -111,8 +123,21 @@ class Encoder(nn.Module, ABC):
             ratio = Fraction(int(sample_rate), self.sample_rate).limit_denominator(1000)
             audio = resample(audio, ratio.numerator, ratio.denominator)
         if self.normalise:
-            audio = audio * (PEAK / audio.abs().amax(dim=-1, keepdim=True).clamp(min=_SILENCE))
+            peak = audio.abs().amax(dim=(1, 2) if self.stereo else 1, keepdim=True)
+            audio = audio * (PEAK / peak.clamp(min=_SILENCE))
         return nn.functional.pad(audio, (0, max(0, self.minimum_samples - audio.shape[-1])))
+
+    @property
+    def pair_size(self) -> int:
+        """Values that `pair` gives; 0 where there is none, and the controller joins embeddings itself."""
+        return 0
+
+    def pair(self, dry: Tensor, reference: Tensor) -> Tensor:
+        """Embeddings `[B, D]` of an input and of a reference -> what the controller sees, `[B, pair_size]`.
+
+        For encoders that describe a pair of clips; standardised as they like, the controller does not.
+        """
+        raise NotImplementedError(f"{self.name} embeds single clips only")
 
     @property
     def frozen(self) -> bool:

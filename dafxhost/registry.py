@@ -1,4 +1,4 @@
-"""Finding effects, encoders and gradient estimators: ours and anybody's, by entry point.
+"""Finding effects, encoders, gradient estimators and trackers: ours and anybody's, by entry point.
 
 A package takes part by one entry point in the group "dafxhost" naming a module that implements one or more
 hooks::
@@ -31,6 +31,7 @@ from dafxhost.errors import DafxhostError, RegistryError, UnknownNameError
 
 if TYPE_CHECKING:
     from dafxhost.effects import Effect
+    from dafxhost.tracking import Tracker
 
 GROUP = "dafxhost"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -88,6 +89,12 @@ class EstimatorSpec(Spec):
     kind = "estimator"
 
 
+class TrackerSpec(Spec):
+    """`factory() -> dafxhost.tracking.Tracker`."""
+
+    kind = "tracker"
+
+
 class Hooks:
     """The hooks a package may implement; each returns an iterable of specs."""
 
@@ -104,6 +111,11 @@ class Hooks:
     @hookspec
     def dafxhost_estimators(self) -> Iterable[EstimatorSpec]:
         """Gradient estimators this package adds."""
+        raise RegistryError("a hook specification is not to be called")
+
+    @hookspec
+    def dafxhost_trackers(self) -> Iterable[TrackerSpec]:
+        """Trackers of trainings this package adds."""
         raise RegistryError("a hook specification is not to be called")
 
     @hookspec(firstresult=True)
@@ -126,14 +138,26 @@ class Hooks:
         None: not known."""
         raise RegistryError("a hook specification is not to be called")
 
+    @hookspec(firstresult=True)
+    def dafxhost_factory_presets(self, effect: Effect) -> Any:
+        """Presets that come with the effect's plugin, {preset: {parameter: native value}}, or None: not
+        known."""
+        raise RegistryError("a hook specification is not to be called")
 
-HOOKS = {"effect": "dafxhost_effects", "encoder": "dafxhost_encoders", "estimator": "dafxhost_estimators"}
+
+HOOKS = {
+    "effect": "dafxhost_effects",
+    "encoder": "dafxhost_encoders",
+    "estimator": "dafxhost_estimators",
+    "tracker": "dafxhost_trackers",
+}
 SPEC_CLASSES: dict[str, type[Spec]] = {
     "effect": EffectSpec,
     "encoder": EncoderSpec,
     "estimator": EstimatorSpec,
+    "tracker": TrackerSpec,
 }
-OTHER_HOOKS = {"dafxhost_effect_at", "dafxhost_presets", "dafxhost_neutral"}
+OTHER_HOOKS = {"dafxhost_effect_at", "dafxhost_presets", "dafxhost_neutral", "dafxhost_factory_presets"}
 
 
 @dataclass(frozen=True)
@@ -248,8 +272,13 @@ class Registry:
         """Native values by name at which the effect leaves audio alone; None where nobody knows them."""
         return self._manager.hook.dafxhost_neutral(effect=effect)
 
+    def factory_presets(self, effect: Effect) -> dict[str, dict[str, Any]] | None:
+        """Presets that come with the plugin, {preset: {parameter: native value}}; None where nobody can
+        tell."""
+        return self._manager.hook.dafxhost_factory_presets(effect=effect)
+
     def names(self, kind: str) -> list[str]:
-        """Sorted names of one kind ("effect", "encoder", "estimator")."""
+        """Sorted names of one kind ("effect", "encoder", "estimator", "tracker")."""
         return sorted({e.spec.name for e in self.entries if e.kind == kind})
 
     def find(self, kind: str, name: str) -> Spec:
@@ -323,6 +352,16 @@ def encoder(name: str, **options: Any) -> Any:
 def estimator(name: str, **options: Any) -> Any:
     """A new gradient estimator of that name. Raises like `effect`."""
     return _make("estimator", name, **options)
+
+
+def tracker(name: str) -> Tracker:
+    """A new tracker of that name, not started. Raises like `effect`."""
+    from dafxhost.tracking import Tracker
+
+    made = _make("tracker", name)
+    if not isinstance(made, Tracker):
+        raise RegistryError(f"tracker {name!r}: its factory gave {type(made).__name__}, which is no Tracker")
+    return made
 
 
 def _make(kind: str, name: str, **options: Any) -> Any:

@@ -210,7 +210,6 @@ def test_bad_audio_is_named(
         ("spectrogram-vae", {"kernels": [[3, 3, 3], 3, 3, 3]}),
         ("spectrogram-vae", {"channels": []}),
         ("spectrogram-vae", {"patch_frames": 0}),
-        ("pretrained", {}),
     ],
 )
 def test_bad_options_are_named(name: str, options: dict[str, object]) -> None:
@@ -369,11 +368,6 @@ def test_pretrained_checks_what_it_is_told(saved: Path) -> None:
         make_encoder("pretrained", weights=saved, encoder="log-mel")
     with pytest.raises(RunError, match="n_fft 512, not 2048"):
         make_encoder("pretrained", weights=saved, options={"n_fft": 2048})
-
-
-def test_pretrained_without_weights_says_how_to_make_them() -> None:
-    with pytest.raises(UsageError, match="dafxhost pretrain spectrogram-vae"):
-        make_encoder("pretrained")
 
 
 def test_a_copy_of_pretrained_needs_no_original_file(saved: Path, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from dafxhost.data.examples import ExampleBatch, Examples, ExampleStream
+from dafxhost.data.examples import ExampleBatch, Examples
 from dafxhost.data.features import PEAK, cosine, fade, mfcc, normalise_peak
 from dafxhost.data.sources import AudioSource
+from dafxhost.data.stream import ExampleStream
 from dafxhost.effects import Effect, Provider
 from dafxhost.errors import DafxhostError, JobFailure, UsageError
 from dafxhost.execution.executor import Executor
@@ -185,7 +186,7 @@ def test_what_finds_no_setting_gets_another_clip_and_is_left_dry_in_the_end():
 
     def only_first(x, s):
         first.append(x.tobytes())
-        return drive(x, s) if x.tobytes() in first[:2] else x
+        return drive(x, s) if x.tobytes() in (first[0], *first[4:5]) else x
 
     batch = examples(only_first, apply_probability=1.0, max_redraws=3).batch(0, 4)
     assert batch.applied.tolist() == [True, False, False, False] and batch.counts["given_up"] == 3
@@ -223,7 +224,7 @@ def test_a_stream_is_bounded_passes_errors_on_and_closes():
     time.sleep(0.2)
     assert made.source.drawn <= 4  # two ready, one waiting for a place
     stream.close()
-    assert not [t for t in threading.enumerate() if t.name == "dafxhost-examples"]
+    assert not [t for t in threading.enumerate() if t.name.startswith("dafxhost-examples")]
     with pytest.raises(StopIteration):
         next(stream)
     stream.close()
@@ -234,7 +235,7 @@ def test_a_stream_is_bounded_passes_errors_on_and_closes():
                 next(stream)
             with pytest.raises(StopIteration):
                 next(stream)
-    assert not [t for t in threading.enumerate() if t.name == "dafxhost-examples"]
+    assert not [t for t in threading.enumerate() if t.name.startswith("dafxhost-examples")]
 
 
 def test_the_real_executor_gives_the_same_examples_whatever_the_number_of_workers():

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from dafxhost.data.loudness import as_played, k_weighting, loudness
 from dafxhost.report import sound, spectra
-from dafxhost.report.loudness import as_played, k_weighting, loudness
 from dafxhost.report.page import Page
 from dafxhost.report.sound import Version, add_player, same_loudness, version
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from dafxhost.encoders import load_encoder
-from dafxhost.errors import OutputError, ShapeError, UsageError
-from dafxhost.registry import encoder as make_encoder
-from dafxhost_encoders.pretrain import measure, pretrain_spectrogram_vae
+from autoencoder_clips import notes
+from dafxhost.errors import AudioFileError, ShapeError, UsageError
+from dafxhost_encoders.autoencoder import measure
+from dafxhost_encoders.listening import generate_audio, rebuilt, reconstruct_audio, traverse_audio
+from dafxhost_encoders.spectra import CompressedSpectrogram, Magnitude
 from dafxhost_encoders.spectrogram_vae import SpectrogramVAE
 from dafxhost_encoders.vae_network import VAENetwork, convolved, divergence, output_padding, sample
 
@@ -26,7 +28,6 @@ SMALL = {
     "embedding_size": 16,
     "strides": 2,
 }
-QUICK = {**SMALL, "n_fft": 256, "hop": 256}
 LAYER = st.tuples(st.integers(1, 7), st.integers(1, 7))
 STRIDE = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
@@ -126,7 +127,7 @@ def test_the_mean_spectrum_has_a_reconstruction_error_of_one() -> None:
         encoder.network.up[-1].bias.zero_()
     assert encoder.loss(spectrogram)[1].item() == pytest.approx(1.0, abs=1e-3)
     quality = measure(encoder, spectrogram)
-    assert quality.explained_beyond_mean_spectrum == pytest.approx(0.0, abs=1e-3)
+    assert quality.explained_beyond_mean == pytest.approx(0.0, abs=1e-3)
     assert quality.explained == pytest.approx(
         1 - (1 / 12) / (1 / 12 + 4 / 12), abs=0.02
     )  # variances of the two
@@ -155,86 +156,157 @@ def test_bad_spectrograms_are_named(shape: tuple[int, ...]) -> None:
         SpectrogramVAE(**SMALL).loss(torch.zeros(shape))
 
 
-def notes(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Clips of half a second: filtered noise bursts over decaying notes, `[n, T]`."""
-    samples = 12_288
-    time = np.arange(samples) / RATE
-    out = np.zeros((n, samples))
-    for clip in out:
-        pitch, decay = 2 ** rng.uniform(6, 9), rng.uniform(2, 20)
-        clip += sum(np.sin(2 * np.pi * pitch * h * time) / h for h in range(1, 12)) * np.exp(-decay * time)
-        burst = (
-            np.cumsum(rng.standard_normal(samples)) if rng.random() < 0.5 else rng.standard_normal(samples)
-        )
-        clip += 0.3 * burst / np.abs(burst).max() * np.exp(-20 * (time % rng.uniform(0.1, 0.4)))
-    return 0.3 * out
+FRONTS: list[dict[str, Any]] = [
+    {"bands": bands, "compression": compression, "mels": 20}
+    for bands in ("stft", "mel")
+    for compression in ("power", "log")
+]
 
 
-def test_training_beats_the_constant_by_far(tmp_path: Path) -> None:
-    """The weekly reports' VAE reconstructed worse than a constant (RMSE .003 where the mean was .002)."""
-    steps = []
-    figures = pretrain_spectrogram_vae(
-        notes,
-        out=tmp_path / "vae",
-        max_minutes=4.0,
-        max_steps=100,
-        batch_size=8,
-        learning_rate=3e-3,
-        seed=4,
-        options=QUICK,
-        on_step=steps.append,
-    )
-    assert figures["explained"] > 0.5
-    assert figures["explained_beyond_mean_spectrum"] > 0.2
-    assert figures["rmse"] < 0.8 * figures["constant_rmse"]
-    assert figures["active_latents"] >= 3
-    assert [s["step"] for s in steps] == list(range(1, figures["steps"] + 1))
-    assert all(np.isfinite([s["total"], s["reconstruction"], s["divergence"]]).all() for s in steps)
-    assert steps[-1]["progress"] == 1.0
-
-    # The written weights are the ones measured, and serve as a frozen encoder.
-    vae = load_encoder(figures["weights"])
-    assert isinstance(vae, SpectrogramVAE)
-    fresh = torch.from_numpy(notes(np.random.default_rng([4, 1]), 32)).float()[:, None]
-    patches = vae.patches(vae.spectrogram(vae.prepare(fresh, RATE))).flatten(0, 1)
-    assert measure(vae, patches).explained == pytest.approx(figures["explained"], abs=1e-4)
-    frozen = make_encoder("pretrained", weights=figures["weights"])
-    assert torch.equal(frozen(fresh, RATE), vae(fresh, RATE))
+def chirp(samples: int = 9000) -> Tensor:
+    time = torch.arange(samples) / RATE
+    return 0.25 * torch.sin(2 * torch.pi * (200 * time + 3000 * time.square()))[None]
 
 
-def test_pretraining_repeats_itself(tmp_path: Path) -> None:
-    def run(seed: int) -> dict[str, object]:
-        state = torch.get_rng_state()
-        out = pretrain_spectrogram_vae(
-            notes,
-            out=tmp_path / "vae",
-            max_steps=4,
-            seed=seed,
-            options=QUICK,
-            evaluate_every=2,
-            batch_size=4,
-            held_out_clips=4,
-        )
-        assert torch.equal(torch.get_rng_state(), state)  # the caller's generator is left alone
-        return {k: v for k, v in out.items() if k != "seconds"}
-
-    assert run(1) == run(1)
-    assert run(1) != run(2)
+@pytest.mark.parametrize("front", FRONTS, ids=lambda f: f"{f['bands']}-{f['compression']}")
+def test_compressed_spectrograms_are_inverted(front: dict[str, Any]) -> None:
+    """Bins come back as they were; mel bands as magnitudes that have the same mel bands again."""
+    compressed = CompressedSpectrogram(RATE, 512, 128, **front)
+    audio = torch.from_numpy(notes(np.random.default_rng(1), 1)[:, 0])
+    spectrogram = compressed(audio)
+    assert spectrogram.shape == (1, compressed.bands, 1 + audio.shape[1] // 128)
+    magnitudes = compressed.magnitudes(spectrogram)
+    assert magnitudes.shape == (1, 257, spectrogram.shape[-1]) and bool((magnitudes >= 0).all())
+    wanted = compressed.magnitude(audio)
+    if front["bands"] == "stft":
+        torch.testing.assert_close(magnitudes, wanted, atol=1e-6, rtol=1e-3)
+    else:
+        again = torch.einsum("bft,fm->bmt", magnitudes.square(), compressed.filters)
+        first = torch.einsum("bft,fm->bmt", wanted.square(), compressed.filters)
+        assert (again - first).norm() < 0.35 * first.norm()
 
 
-def test_pretraining_ends_in_time(tmp_path: Path) -> None:
-    figures = pretrain_spectrogram_vae(notes, out=tmp_path / "vae", max_minutes=1 / 60, options=SMALL)
-    assert figures["seconds"] < 20
-    assert figures["steps"] >= 1
+def test_more_compression_of_what_is_loud() -> None:
+    """Both compressions grow, ever more slowly, and give silence the least value."""
+    for front in FRONTS:
+        compressed = CompressedSpectrogram(RATE, 512, 128, **front)
+        levels = [compressed(gain * chirp()).amax() for gain in (0.0, 0.01, 0.1, 1.0)]
+        assert levels[0] < levels[1] < levels[2] < levels[3]
+        assert levels[3] < 5 * levels[2]
 
 
-@pytest.mark.parametrize("options", [{"max_minutes": 0}, {"max_steps": 0}, {"batch_size": 0}])
-def test_impossible_pretraining_is_named(tmp_path: Path, options: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="above 0"):
-        pretrain_spectrogram_vae(notes, out=tmp_path / "vae", **options)
+@pytest.mark.parametrize("hop", [64, 128, 256])
+def test_audio_comes_back_with_its_own_phase(hop: int) -> None:
+    magnitude = Magnitude(512, hop)
+    audio = chirp()
+    spectrum = magnitude.spectrum(audio)
+    torch.testing.assert_close(magnitude.audio(spectrum.abs(), spectrum, 9000), audio, atol=1e-4, rtol=1e-3)
 
 
-def test_pretraining_says_at_once_that_it_cannot_write(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot write"):
-        pretrain_spectrogram_vae(notes, out=tmp_path / "file" / "vae", options=SMALL, max_steps=1)
+def test_griffin_lim_finds_audio_of_these_magnitudes() -> None:
+    magnitude = Magnitude(512, 128)
+    wanted = magnitude(chirp())
+    found = magnitude.audio(wanted, samples=9000)
+    assert torch.equal(found, magnitude.audio(wanted, samples=9000))
+    noise = magnitude(0.1 * torch.randn(1, 9000))
+    assert (magnitude(found) - wanted).norm() < 0.2 * wanted.norm() < (noise - wanted).norm()
+
+
+def test_windows_that_leave_gaps_are_named() -> None:
+    with pytest.raises(UsageError, match="256 at most"):
+        Magnitude(512, 512).audio(torch.rand(1, 257, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"input": "wavelets"}, "stft or mel"),
+        ({"compression": "cubic"}, "power or log"),
+        ({"power": 0}, "power"),
+        ({"input": "mel", "mels": 400}, "too many for n_fft 512"),
+        ({"beta": -1}, "beta"),
+        ({"beta": float("nan")}, "beta"),
+        ({"embedding_size": 0}, "embedding_size"),
+        ({"patch_frames": 0}, "patch_frames"),
+        ({"strides": [2, 2]}, "2 entries for 3 layers"),
+    ],
+)
+def test_impossible_options_are_named(options: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        SpectrogramVAE(**{**SMALL, **options})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 120), st.integers(1, 40))
+def test_patches_are_joined_to_what_they_were_cut_from(frames: int, width: int) -> None:
+    encoder = SpectrogramVAE(**SMALL)
+    encoder.patch_frames = width
+    spectrogram = torch.arange(2 * 3 * frames, dtype=torch.float32).reshape(2, 3, frames)
+    assert torch.equal(encoder.joined(encoder.patches(spectrogram), frames), spectrogram)
+
+
+def test_the_embedding_is_the_mean_of_the_patches_latents() -> None:
+    encoder = SpectrogramVAE(**SMALL).train()
+    clips = torch.from_numpy(notes(np.random.default_rng(2), 3))
+    inputs = encoder.inputs(torch.zeros_like(clips), clips, RATE)
+    mean, _ = encoder.posterior(inputs)
+    torch.testing.assert_close(encoder(clips, RATE), mean.unflatten(0, (3, -1)).mean(dim=1))
+    assert not inputs.requires_grad
+
+
+@pytest.fixture(scope="module")
+def listener() -> SpectrogramVAE:
+    torch.manual_seed(1)
+    return SpectrogramVAE(**{**SMALL, "hop": 128}).eval()
+
+
+def test_a_perfect_decoder_gives_the_recording_back(listener: SpectrogramVAE) -> None:
+    """With a network that keeps everything, what is left of errors is the transforms' own."""
+    audio = 0.7 * torch.from_numpy(notes(np.random.default_rng(3), 1))[0].repeat(2, 1)
+    whole = {}
+
+    class Perfect(SpectrogramVAE):
+        def latents(self, inputs: Tensor) -> Tensor:
+            whole["inputs"] = inputs
+            return torch.zeros(len(inputs), self.embedding_size)
+
+        def decode(self, latents: Tensor, size: tuple[int, ...]) -> Tensor:
+            return whole["inputs"]
+
+    sound, explained = reconstruct_audio(Perfect(**{**SMALL, "hop": 128}), audio, RATE)
+    assert explained == pytest.approx(1.0)
+    torch.testing.assert_close(sound, audio[:1], atol=2e-3, rtol=0.0)
+
+
+def test_reconstructions_keep_length_and_report_what_they_explain(listener: SpectrogramVAE) -> None:
+    audio = torch.from_numpy(notes(np.random.default_rng(3), 1))[0]
+    for phase in ("input", "griffin-lim"):
+        sound, explained = reconstruct_audio(listener, audio, RATE, phase=phase)
+        assert sound.shape == audio.shape and bool(torch.isfinite(sound).all())
+        assert explained < 0.9  # untrained
+    with pytest.raises(UsageError, match="griffin-lim"):
+        reconstruct_audio(listener, audio, RATE, phase="guessed")
+    with pytest.raises(AudioFileError, match="silent"):
+        reconstruct_audio(listener, torch.zeros(1, 5000), RATE)
+
+
+def test_a_traversal_moves_one_latent(listener: SpectrogramVAE) -> None:
+    audio = torch.from_numpy(notes(np.random.default_rng(3), 1))[0]
+    sounds = traverse_audio(listener, audio, RATE, 3, span=2.0, steps=3)
+    assert sounds.shape == (3, audio.shape[1])
+    assert torch.equal(sounds[1:2], reconstruct_audio(listener, audio, RATE)[0])
+    assert not torch.equal(sounds[0], sounds[2])
+    spectrogram = listener.spectrogram(listener.prepare(audio[None], RATE))
+    assert torch.equal(rebuilt(listener, spectrogram, torch.zeros(16)), rebuilt(listener, spectrogram, None))
+    for latent, steps in ((16, 3), (-1, 3), (0, 0)):
+        with pytest.raises(UsageError):
+            traverse_audio(listener, audio, RATE, latent, steps=steps)
+
+
+def test_sounds_of_random_latents(listener: SpectrogramVAE) -> None:
+    sounds = generate_audio(listener, 2, seed=4)
+    assert sounds.shape == (2, 15 * 128) and bool(torch.isfinite(sounds).all())
+    assert torch.equal(sounds, generate_audio(listener, 2, seed=4))
+    assert not torch.equal(sounds[0], sounds[1])
+    with pytest.raises(UsageError, match="1000"):
+        generate_audio(listener, 0)

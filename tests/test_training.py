@@ -220,3 +220,26 @@ def test_the_callers_random_state_is_left_alone(audio: Path, tmp_path: Path) -> 
     torch.manual_seed(5)
     train(SMALL.replace(data=str(audio), pool=32, supervised_steps=2, end_to_end_steps=1), runs_dir=tmp_path)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("pairs", [pytest.param("two-settings", marks=pytest.mark.slow), "parallel"])
+def test_trains_on_other_pairs_and_settings(
+    pairs: str, audio: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("DAFXHOST_CACHE", str(tmp_path / "cache"))
+    config = SMALL.replace(
+        data=str(audio), pairs=pairs, settings="even", augmentations="tilt, gain, polarity", pool=40,
+        supervised_steps=10, end_to_end_steps=2, validation=4,
+    )  # fmt: skip
+    result = train(config, runs_dir=tmp_path)
+    assert result.reason == "finished" and np.isfinite(result.validation)
+    assert TrainConfig.from_toml(result.run / "config.toml") == config
+    assert list((tmp_path / "cache").glob("even-*.json"))
+
+
+def test_wrong_pairs_settings_and_augmentations_are_named() -> None:
+    for name, value in (("pairs", "abc"), ("settings", "odd"), ("augmentations", "speed, loud")):
+        with pytest.raises(UsageError, match=f"training option {name} = '{value}'"):
+            SMALL.replace(**{name: value})
+    with pytest.raises(UsageError, match='needs settings = "presets"'):
+        SMALL.replace(presets="folder")

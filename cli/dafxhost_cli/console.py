@@ -7,6 +7,20 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+KEPT = ("error:", "warning:", "interrupted")
+"""How a note begins that --quiet does not silence."""
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Whether notes are left out from now on, except for those that begin like one of `KEPT`."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    return _quiet
+
 
 def result(text: str) -> None:
     """A line of what was asked for."""
@@ -14,7 +28,9 @@ def result(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line about the work."""
+    """A line about the work. What is wrong begins with "error:" or "warning:", and is said even if quiet."""
+    if _quiet and not text.startswith(KEPT):
+        return
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 

@@ -2,51 +2,106 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dafxhost_cli import completion
 from dafxhost_cli.console import note, result, result_json, table
-from dafxhost_cli.options import EFFECT_HELP, DataOption, ExecutorOption, Json, ReportOption, WorkersOption
+from dafxhost_cli.options import (
+    EFFECT_HELP,
+    DataOption,
+    ExecutorOption,
+    Json,
+    ProviderOption,
+    ReportOption,
+    WorkersOption,
+)
 
 if TYPE_CHECKING:
     from dafxhost.training.config import TrainConfig
     from dafxhost.training.trainer import TrainResult
     from dafxhost_cli.progress import Display
 
-RESUMABLE = ("max_minutes", "device", "workers")
+RESUMABLE = ("max_minutes", "device", "workers", "track")
 
 
 def train(
     effect: Annotated[
-        str | None, typer.Option("--effect", help=EFFECT_HELP + " [default: mda-combo].")
+        str | None,
+        typer.Option(
+            "--effect", help=EFFECT_HELP + " [default: mda-combo].", autocompletion=completion.effects
+        ),
     ] = None,
     data: DataOption = None,
     max_minutes: Annotated[
         float | None, typer.Option("--max-minutes", help="When training ends at the latest [default: 8].")
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda [default: cpu].")] = None,
-    encoder: Annotated[str | None, typer.Option("--encoder", help="Name of the audio encoder.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="Name of the audio encoder.", autocompletion=completion.encoders),
+    ] = None,
     encoder_weights: Annotated[
         Path | None, typer.Option("--encoder-weights", help="Weights file for the encoder.")
     ] = None,
     estimator: Annotated[
-        str | None, typer.Option("--estimator", help="Name of the gradient estimator.")
+        str | None,
+        typer.Option(
+            "--estimator", help="Name of the gradient estimator.", autocompletion=completion.estimators
+        ),
     ] = None,
     space: Annotated[
-        str | None, typer.Option("--space", help="Where gradients are estimated: loss or signal.")
+        str | None,
+        typer.Option(
+            "--space",
+            help="Where gradients are estimated: loss or signal.",
+            autocompletion=completion.one_of("loss", "signal"),
+        ),
     ] = None,
-    provider: Annotated[str | None, typer.Option("--provider", help="Which host serves the effect.")] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            "--pairs",
+            help="Kind of examples: ab, two-settings or parallel [default: ab].",
+            autocompletion=completion.one_of("ab", "two-settings", "parallel"),
+        ),
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            "--settings",
+            help="How settings are drawn: uniform, even or presets [default: uniform].",
+            autocompletion=completion.one_of("uniform", "even", "presets"),
+        ),
+    ] = None,
+    presets: Annotated[
+        Path | None,
+        typer.Option(
+            "--presets", help="Folder of settings (.json) for --settings presets; else the plugin's own."
+        ),
+    ] = None,
+    provider: ProviderOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", min=0)] = None,
     workers: WorkersOption = None,
     executor: ExecutorOption = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of training options.")] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            "--track",
+            help="Also record with these: tensorboard,wandb,trackio, ... or none.",
+            autocompletion=completion.trackers,
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="New run folder [default: runs/EFFECT-TIME].")
     ] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Run folder to carry on with.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", help="Run folder to carry on with.", autocompletion=completion.runs),
+    ] = None,
     report: ReportOption = None,
     as_json: Json = False,
 ) -> None:
@@ -63,10 +118,14 @@ def train(
         "encoder_weights": encoder_weights,
         "estimator": estimator,
         "space": space,
+        "pairs": pairs,
+        "settings": "presets" if presets is not None and settings is None else settings,
+        "presets": presets,
         "provider": provider,
         "seed": seed,
         "workers": workers,
         "executor": executor,
+        "track": track,
     }
     given = {k: v for k, v in flags.items() if v is not None}
     wanted = _config(given, config, resume, run_dir)
@@ -118,7 +177,7 @@ def _config(
 
 
 class _Events:
-    """Shows what training reports: a bar where there is a terminal, else a line an epoch and every minute.
+    """Shows what training reports.
 
     Attributes:
         run: the run folder, once it is known.
@@ -128,10 +187,10 @@ class _Events:
         self.run: Path | None = None
         self._display = display
         self._minutes = 1.0
-        self._next = time.monotonic() + 60
 
     def __call__(self, event: dict[str, Any]) -> None:
         show = {"start": self._start, "pool": self._progress, "step": self._progress, "epoch": self._epoch}
+        show["tracker"] = self._tracker
         if event["event"] in show:
             show[event["event"]](event)
 
@@ -154,14 +213,15 @@ class _Events:
             )
             if event.get("renders_per_second"):
                 text += f", {event['renders_per_second']:.0f} renders/s"
-        text += f", {_clock(event['time_left'])} left"
-        self._display.show(phase, 1 - event["time_left"] / (60 * self._minutes), text)
-        if time.monotonic() > self._next:
-            self._next = time.monotonic() + 60
-            if not self._display.live:
-                self._display.line(f"{phase}: {text}")
+        left = event["time_left"]
+        self._display.show(
+            phase, 1 - left / (60 * self._minutes), text, left=left,
+            audio_rate=event.get("audio_seconds_per_second"),
+        )  # fmt: skip
 
     def _epoch(self, event: dict[str, Any]) -> None:
+        from dafxhost_cli.progress import clock
+
         text = f"{event['phase']} {event['step']}/{event['steps'] or '?'}:"
         if event["loss"] is not None:
             text += f" loss {event['loss']:.3f},"
@@ -169,14 +229,13 @@ class _Events:
         text += f", input left alone {event['untouched']:.3f})"
         if event["renders_per_second"]:
             text += f", {event['renders_per_second']:.0f} renders/s"
+            text += f", {event['audio_seconds_per_second']:.0f} s of audio a second"
         if event["failures"]:
             text += f", {event['failures']} failed renders so far"
-        self._display.line(f"{text}, {_clock(event['time_left'])} left")
-        self._next = time.monotonic() + 60
+        self._display.line(f"{text}, {clock(event['time_left'])} left")
 
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    def _tracker(self, event: dict[str, Any]) -> None:
+        self._display.line(f"warning: tracker {event['name']} was given up: {event['problem']}")
 
 
 def _say_how_to_resume(run: Path | None) -> None:
@@ -188,6 +247,8 @@ def _say_how_to_resume(run: Path | None) -> None:
 
 
 def _show_training(done: TrainResult, as_json: bool) -> None:
+    from dafxhost_cli.progress import clock
+
     if as_json:
         from dataclasses import asdict
 
@@ -199,7 +260,7 @@ def _show_training(done: TrainResult, as_json: bool) -> None:
         ("controller", done.validation),
     ]
     result(f"run folder: {done.run}")
-    result(f"done in {_clock(done.seconds)} ({done.reason.replace('_', ' ')}), {done.steps} end-to-end steps")
+    result(f"done in {clock(done.seconds)} ({done.reason.replace('_', ' ')}), {done.steps} end-to-end steps")
     result("")
     result(
         table(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dafxhost_cli import scanning
+from dafxhost_cli import completion, scanning
 from dafxhost_cli.console import note, result, result_json, table
 from dafxhost_cli.options import Json, ProviderOption
 
@@ -81,7 +81,12 @@ def _plugin_row(entry: Any) -> dict[str, str]:
 
 @effects_app.command("show")
 def effects(
-    name: Annotated[str | None, typer.Argument(help="Show the parameters of this effect or chain.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Show the parameters of this effect or chain.", autocompletion=completion.effects
+        ),
+    ] = None,
     provider: ProviderOption = None,
     as_json: Json = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """The console script. Nothing heavy is imported before a command runs: --help must come at once.
 
+NO_COLOR holds: the only colours are the progress bar's, on a terminal.
 Exit codes: 0 done, 1 the work failed, 2 usage or unknown name, 130 interrupted.
 """
 
@@ -9,19 +10,45 @@ import os
 import sys
 import tempfile
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dafxhost.errors import DafxhostError
-from dafxhost_cli import applying, creating, demo, learning, listing, measuring, pretraining, rendering
-from dafxhost_cli.console import note, result
+from dafxhost_cli import (
+    analyzing,
+    applying,
+    completion,
+    creating,
+    demo,
+    doctor,
+    features,
+    learning,
+    listing,
+    measuring,
+    pretraining,
+    reconstructing,
+    rendering,
+    runs,
+)
+from dafxhost_cli.console import be_quiet, note, result
+from dafxhost_cli.data import data_app
+from dafxhost_cli.options import add_quiet
 
-app = typer.Typer(
+
+class _App(typer.Typer):
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        command = typer.main.get_command(self)
+        add_quiet(command)
+        # Also as `python -m dafxhost_cli.main`; it decides the name of completion's variable, too.
+        return command(*arguments, prog_name="dafxhost", **options)
+
+
+app = _App(
     name="dafxhost",
     help="Host audio effect plugins, and train a network that makes one recording sound like another.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=False,  # `dafxhost completion` instead of two options in everybody's help
     # Rich's help costs 0.5 s of imports, and its tracebacks are not for users.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -37,7 +64,14 @@ app.command()(measuring.evaluate)
 app.command()(pretraining.pretrain)
 app.command()(demo.demo)
 app.command()(demo.report)
+app.command()(reconstructing.reconstruct)
+app.command()(features.features)
+app.command()(analyzing.analyze)
 app.add_typer(creating.new)
+app.add_typer(runs.runs_app, name="runs")
+app.command()(doctor.doctor)
+app.command()(completion.completion)
+app.add_typer(data_app)
 
 
 def _version(wanted: bool) -> None:
@@ -54,9 +88,11 @@ def options(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing but results, warnings and errors.")] = False,
 ) -> None:
     global _debug
     _debug = debug
+    be_quiet(quiet)
 
 
 _debug = False
@@ -66,6 +102,8 @@ _ClickError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "Click
 
 def main() -> None:
     """Run the command line and exit."""
+    be_quiet(False)
+    completion.prepare()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -88,6 +126,9 @@ def _failed(error: Exception) -> int:
     if isinstance(error, DafxhostError):
         note(f"error: {_one_line(str(error))}")
         return error.exit_code
+    if type(error).__name__ == "NoArgsIsHelpError":  # nothing was asked for: the help, and no complaint
+        note(error.format_message())  # type: ignore[attr-defined]
+        return 2
     if isinstance(error, _ClickError):
         note(f"error: {_one_line(error.format_message())}")  # type: ignore[attr-defined]
         return getattr(error, "exit_code", 2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dafxhost_cli import completion
 from dafxhost_cli.console import note, result, table
 from dafxhost_cli.options import ExecutorOption, Json, ProviderOption, ReportOption, SeedOption, WorkersOption
 
@@ -21,10 +22,10 @@ OTHER_CORPUS = 1000
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs)],
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Folder of recordings it never heard; else a synthetic corpus."),
+        typer.Option("--data", help="Recordings it never heard: folder, data set, manifest; else synthetic."),
     ] = None,
     examples: Annotated[int, typer.Option("--examples", help="How many.", min=1)] = 1000,
     seed: SeedOption = 0,
@@ -62,7 +63,8 @@ def evaluate(
     with Display() as display:
         done = run_evaluation(
             loaded, source, examples, seed, provider=provider, workers=workers,
-            executor=executor or "processes", refine=refine, progress=_Progress(display),
+            executor=executor or "processes", refine=refine,
+            progress=_Progress(display, loaded.samples / loaded.sample_rate),
         )  # fmt: skip
     if output is not None:
         _write(output, done.to_markdown())
@@ -83,25 +85,23 @@ def _source(data: Path | None, sample_rate: int) -> AudioSource:
         from dafxhost.data.corpus import SyntheticCorpus
 
         return SyntheticCorpus(sample_rate, OTHER_CORPUS, "validation", bank=40)
-    from dafxhost.data.sources import FolderSource
+    from dafxhost.data.dataset import open_dataset
+    from dafxhost.data.sources import open_source
 
-    return FolderSource(data, sample_rate)
+    dataset = open_dataset(data)
+    # What a data set keeps for tests is what a run is measured on.
+    return open_source(dataset, sample_rate, "test" if "test" in dataset.parts else "all")
 
 
 class _Progress:
-    """A bar where there is a terminal, else a line every half minute."""
+    """Shows how many examples are done; `clip` is the length of each in seconds."""
 
-    def __init__(self, display: Display) -> None:
-        self._display, self._began, self._next = display, time.monotonic(), time.monotonic() + 30
+    def __init__(self, display: Display, clip: float) -> None:
+        self._display, self._clip, self._began = display, clip, time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        left = (time.monotonic() - self._began) * (total - done) / max(done, 1)
-        text = f"{done}/{total} examples, {int(left) // 60}:{int(left) % 60:02d} left"
-        self._display.show("evaluating", done / total, text)
-        if time.monotonic() > self._next:
-            self._next = time.monotonic() + 30
-            if not self._display.live:
-                self._display.line(text)
+        rate = done * self._clip / max(time.monotonic() - self._began, 1e-9)
+        self._display.show("evaluating", done / total, f"{done}/{total} examples", audio_rate=rate)
 
 
 def _show(done: Evaluation) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dafxhost_cli import completion
 from dafxhost_cli.console import note, result, result_json, table
 from dafxhost_cli.options import EFFECT_HELP, Json, ProviderOption, ReportOption, StrengthOption
 
@@ -20,7 +21,9 @@ Input = Annotated[
 
 def render(
     source: Input,
-    effect: Annotated[str, typer.Option("--effect", help=EFFECT_HELP + ".")],
+    effect: Annotated[
+        str, typer.Option("--effect", help=EFFECT_HELP + ".", autocompletion=completion.effects)
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the result goes.")],
     settings: Annotated[
         list[str] | None,
@@ -76,9 +79,15 @@ def transfer(
         typer.Option("-o", "--output", help="Where the result goes [default: INPUT-transferred.wav]."),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="Run folder [default: the newest in ./runs].")
+        Path | None,
+        typer.Option(
+            "--run", help="Run folder [default: the newest in ./runs].", autocompletion=completion.runs
+        ),
     ] = None,
-    effect: Annotated[str | None, typer.Option("--effect", help="Newest run of this effect.")] = None,
+    effect: Annotated[
+        str | None,
+        typer.Option("--effect", help="Newest run of this effect.", autocompletion=completion.effects),
+    ] = None,
     level: Annotated[
         str, typer.Option("--level", help="Level of the output: match-input, match-reference or plugin.")
     ] = "match-input",

@@ -1,89 +1,54 @@
-"""Reading and writing audio files: whole, in excerpts, and in blocks of bounded memory.
+"""Reading audio files: whole, in excerpts, and in blocks of bounded memory; `audio_writing` writes them.
 
-Formats are those of libsndfile; wav, flac, ogg, mp3 and aiff are tested. Audio in memory is float32 `[C, T]`,
-full scale at 1. Whatever is wrong with a file is an `AudioFileError`, and with an output an `OutputError`, in
-one sentence.
+Formats are those of libsndfile (wav, flac, ogg, opus, mp3 and aiff are tested), and where ffmpeg is installed
+those of MPEG-4 (m4a, aac, mp4) and wma. Audio in memory is float32 `[C, T]`, full scale at 1. Whatever is
+wrong with a file is an `AudioFileError` in one sentence.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Literal
 
 import numpy as np
-import soundfile
 import soxr
 
-from dafxhost.errors import AudioFileError, OutputError, ShapeError
+from dafxhost.data.audio_writing import AudioWriter, open_writer, write_audio
+from dafxhost.data.decoders import (
+    BLOCK,
+    LIBRARY_ERRORS,
+    SUFFIXES,
+    AudioInfo,
+    FfmpegDecoder,
+    open_decoder,
+    reason_of,
+)
+from dafxhost.errors import AudioFileError, ShapeError, UsageError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
-BLOCK = 65536
+__all__ = [
+    "BLOCK",
+    "SILENCE",
+    "SUFFIXES",
+    "AudioInfo",
+    "AudioReader",
+    "AudioWriter",
+    "Channels",
+    "open_reader",
+    "open_writer",
+    "probe",
+    "read_audio",
+    "require_sound",
+    "resample",
+    "take_channels",
+    "write_audio",
+]
+
 # Below this peak (-100 dBFS) there is nothing to hear and nothing to normalise; 16-bit dither lies above it.
 SILENCE = 1e-5
-
-# soundfile gives LibsndfileError (a RuntimeError) for what libsndfile refuses, TypeError for headerless
-# formats, ValueError for a name whose suffix it does not know, OSError for what the system refuses.
-_LIBRARY_ERRORS = (RuntimeError, TypeError, ValueError, OSError)
-_WRITE_FORMATS = {
-    ".wav": ("WAV", "PCM_24"),
-    ".flac": ("FLAC", "PCM_24"),
-    ".aiff": ("AIFF", "PCM_24"),
-    ".aif": ("AIFF", "PCM_24"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-}
-_LOSSY = ("OGG", "MP3")
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a file says of itself.
-
-    Attributes:
-        path: the file. sample_rate: Hz. channels, frames: counts (frames is per channel).
-        format, subtype: libsndfile's names, e.g. "WAV" and "PCM_16".
-    """
-
-    path: Path
-    sample_rate: int
-    channels: int
-    frames: int
-    format: str
-    subtype: str
-
-    @property
-    def seconds(self) -> float:
-        return self.frames / self.sample_rate
-
-
-def _reason(error: BaseException) -> str:
-    """The library's own words, without the path and "Error opening" that ours already say."""
-    text = getattr(error, "error_string", None) or str(error)
-    return " ".join(str(text).replace("\n", " ").split()).rstrip(". ")
-
-
-def _open(path: str | os.PathLike[str]) -> soundfile.SoundFile:
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise AudioFileError(f"{path} is a folder, not an audio file.")
-        if not path.exists():
-            raise AudioFileError(f"{path}: there is no such file.")
-        if path.is_file() and path.stat().st_size == 0:
-            raise AudioFileError(f"{path} is empty (0 bytes).")
-        return soundfile.SoundFile(str(path))
-    except PermissionError:
-        raise AudioFileError(f"{path} may not be read by this user.") from None
-    except _LIBRARY_ERRORS as error:
-        raise AudioFileError(
-            f"{path} cannot be read as audio: it is corrupt or of no known format ({_reason(error)})."
-        ) from error
+Channels = Literal["mono", "stereo", "all"] | int
+"""What to make of a file's channels: their mean; two; all as they are; one, counted from 0."""
 
 
 class AudioReader:
@@ -91,44 +56,57 @@ class AudioReader:
 
     Attributes:
         info: rate, channels and length as the header says.
+        decoder: what reads it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises AudioFileError: missing, a folder, empty, corrupt, or without samples."""
-        self._file = _open(path)
-        f = self._file
-        self.info = AudioInfo(Path(path), f.samplerate, f.channels, f.frames, f.format, f.subtype)
-        if f.frames < 1:
-            f.close()
+    def __init__(self, path: str | os.PathLike[str], stream: int = 0) -> None:
+        """`stream`: which audio stream, in files with several (`.stem.mp4`).
+
+        Raises:
+            AudioFileError: missing, a folder, empty, corrupt, or without samples.
+        """
+        self.decoder = open_decoder(Path(path), stream)
+        self.info = self.decoder.info
+        if self.info.frames < 1:
+            self.close()
             raise AudioFileError(f"{path} holds no samples.")
 
     def seek(self, frame: int) -> None:
-        """Go on reading from this frame (0-based)."""
+        """Go on reading from this frame (0-based): exactly there, in every format."""
         if not 0 <= frame < self.info.frames:
             raise AudioFileError(
                 f"{self.info.path} has {self.info.frames} samples; "
                 f"nothing can be read from sample {frame} on."
             )
         try:
-            self._file.seek(frame)
-        except _LIBRARY_ERRORS as error:
+            self.decoder.seek(frame)
+        except LIBRARY_ERRORS as error:
             raise self._broken(error) from error
 
     def read(self, frames: int) -> np.ndarray:
         """Up to so many frames as `[C, N]` float32; fewer at the end, none after it.
 
+        Memory is taken for what is there, whatever `frames` and the header say.
+
         Raises:
             AudioFileError: the data is corrupt, or holds NaN or infinite samples.
         """
-        try:
-            block = self._file.read(frames, dtype="float32", always_2d=True)
-        except _LIBRARY_ERRORS as error:
-            raise self._broken(error) from error
-        if not np.isfinite(block).all():
-            raise AudioFileError(
-                f"{self.info.path} holds samples that are not finite numbers (NaN or infinity)."
-            )
-        return np.ascontiguousarray(block.T)
+        parts: list[np.ndarray] = []
+        left = frames
+        while left > 0 or not parts:
+            try:
+                block = self.decoder.read(left)
+            except LIBRARY_ERRORS as error:
+                raise self._broken(error) from error
+            if not np.isfinite(block).all():
+                raise AudioFileError(
+                    f"{self.info.path} holds samples that are not finite numbers (NaN or infinity)."
+                )
+            parts.append(block.T)
+            left -= len(block)
+            if not len(block):
+                break
+        return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
 
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
         """The rest of the file in blocks `[C, N]` of `size` frames, the last one shorter."""
@@ -136,10 +114,10 @@ class AudioReader:
             yield block
 
     def close(self) -> None:
-        self._file.close()
+        self.decoder.close()
 
     def _broken(self, error: BaseException) -> AudioFileError:
-        return AudioFileError(f"{self.info.path} is corrupt: reading stopped with '{_reason(error)}'.")
+        return AudioFileError(f"{self.info.path} is corrupt: reading stopped with '{reason_of(error)}'.")
 
     def __enter__(self) -> AudioReader:
         return self
@@ -148,15 +126,18 @@ class AudioReader:
         self.close()
 
 
-def open_reader(path: str | os.PathLike[str]) -> AudioReader:
+def open_reader(path: str | os.PathLike[str], stream: int = 0) -> AudioReader:
     """Open a file for reading in blocks. Raises AudioFileError."""
-    return AudioReader(path)
+    return AudioReader(path, stream)
 
 
-def probe(path: str | os.PathLike[str]) -> AudioInfo:
-    """Read a file's header and its first samples. Raises AudioFileError as `AudioReader` does."""
-    with AudioReader(path) as reader:
-        if reader.read(4096).shape[1] == 0:
+def probe(path: str | os.PathLike[str], stream: int = 0) -> AudioInfo:
+    """Read a file's header and its first samples. Raises AudioFileError as `AudioReader` does.
+
+    Of files for ffmpeg the header alone: its start takes some 0.1 s.
+    """
+    with AudioReader(path, stream) as reader:
+        if not isinstance(reader.decoder, FfmpegDecoder) and reader.read(4096).shape[1] == 0:
             raise AudioFileError(f"{path} holds no samples, although its header says so.")
         return reader.info
 
@@ -168,7 +149,9 @@ def read_audio(
     start: int = 0,
     frames: int | None = None,
     mono: bool = False,
+    channels: Channels = "all",
     minimum: int = 1,
+    stream: int = 0,
 ) -> tuple[np.ndarray, int]:
     """Read a file, or an excerpt of it, into memory.
 
@@ -176,8 +159,10 @@ def read_audio(
         path: the file.
         sample_rate: resample to this rate, Hz; None keeps the file's.
         start, frames: the excerpt, in frames at the file's own rate; None reads to the end.
-        mono: mix the channels down to their mean.
+        mono: mix the channels down to their mean, as channels="mono" does.
+        channels: "all", "mono", "stereo" or a channel's number; see `take_channels`.
         minimum: fewest frames, at the file's own rate, that are acceptable.
+        stream: which audio stream, in files with several.
 
     Returns:
         (audio `[C, T]` float32, its rate in Hz).
@@ -185,17 +170,18 @@ def read_audio(
     Raises:
         AudioFileError: missing, a folder, empty, corrupt, without samples, with NaN, shorter than `minimum`.
     """
-    with AudioReader(path) as reader:
+    with AudioReader(path, stream) as reader:
         if start:
             reader.seek(start)
         rate, parts = reader.info.sample_rate, []
         left = reader.info.frames - start if frames is None else frames
         while left > 0 and (block := reader.read(min(left, 16 * BLOCK))).shape[1]:
-            parts.append(block.mean(axis=0, keepdims=True) if mono else block)
+            parts.append(take_channels(block, "mono" if mono else channels, path))
             left -= block.shape[1]
     length = sum(part.shape[1] for part in parts)
     if length == 0:
-        raise AudioFileError(f"{path} holds no samples that could be read.")
+        where = f" from sample {start} on, although its header says so" if start else " that could be read"
+        raise AudioFileError(f"{path} holds no samples{where}.")
     if length < minimum:
         raise AudioFileError(f"{path} is too short: {_count(length)}, where at least {minimum} are needed.")
     audio = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
@@ -212,6 +198,30 @@ def _count(samples: int) -> str:
     return f"{samples} sample{'' if samples == 1 else 's'}"
 
 
+def take_channels(audio: np.ndarray, channels: Channels, what: object = "this") -> np.ndarray:
+    """`[C, T]` as asked for.
+
+    Args:
+        channels: "all" leaves it; "mono" is the mean; "stereo" gives two: mono doubled, of more the first
+            two; a number is one channel, counted from 0.
+        what: names the audio in errors.
+
+    Raises:
+        AudioFileError: it has no channel of that number. UsageError: `channels` is none of these.
+    """
+    if channels == "all":
+        return audio
+    if channels == "mono":
+        return audio.mean(axis=0, keepdims=True)
+    if channels == "stereo":
+        return np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio[:2]
+    if not isinstance(channels, int) or channels < 0:
+        raise UsageError(f'channels {channels!r} is none of "mono", "stereo", "all" or a number from 0')
+    if channels >= len(audio):
+        raise AudioFileError(f"{what} has no channel {channels}; it has {len(audio)}, counted from 0.")
+    return audio[channels : channels + 1]
+
+
 def require_sound(audio: np.ndarray, what: str) -> None:
     """Raise AudioFileError unless `audio` (any shape) has a sample above -100 dBFS; `what` names it."""
     if audio.size == 0 or float(np.abs(audio).max()) < SILENCE:
@@ -226,142 +236,3 @@ def resample(audio: np.ndarray, source_rate: float, target_rate: float) -> np.nd
         return audio
     out = soxr.resample(np.ascontiguousarray(audio.T, dtype=np.float32), source_rate, target_rate, "VHQ")
     return np.ascontiguousarray(out.T)
-
-
-class AudioWriter:
-    """Writes blocks beside the final path and renames on success; use it as a context manager.
-
-    Leaving the `with` block by an exception (Ctrl-C too) leaves nothing behind, and the path as it was.
-
-    Attributes:
-        frames: written so far.
-        clipped: samples so far beyond full scale, which every format but floating point cuts off.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], sample_rate: int, channels: int, subtype: str | None = None
-    ) -> None:
-        """The suffix decides the format.
-
-        Args:
-            path: .wav, .flac, .aiff, .ogg or .mp3, in a folder that exists.
-            sample_rate: Hz. channels: count.
-            subtype: libsndfile's name, e.g. "PCM_16" or "FLOAT"; None is 24 bits, or the lossy format's own.
-
-        Raises:
-            OutputError: unknown suffix or combination, no such folder, or not writable.
-        """
-        self.path = Path(path)
-        self.channels, self.frames, self.clipped = channels, 0, 0
-        suffix = self.path.suffix.lower()
-        if suffix not in _WRITE_FORMATS:
-            raise OutputError(
-                f"{self.path} cannot be written: choose a name ending in {', '.join(sorted(_WRITE_FORMATS))}."
-            )
-        self.format, default = _WRITE_FORMATS[suffix]
-        self._temporary = _temporary_beside(self.path, suffix)
-        try:
-            self._file = soundfile.SoundFile(
-                str(self._temporary), "w", int(sample_rate), channels, subtype or default, format=self.format
-            )
-        except _LIBRARY_ERRORS as error:
-            self._temporary.unlink(missing_ok=True)
-            raise OutputError(
-                f"{self.path} cannot be written with {channels} channels at {sample_rate} Hz as "
-                f"{self.format} {subtype or default} ({_reason(error)})."
-            ) from error
-
-    def write(self, block: np.ndarray) -> None:
-        """Append `[C, N]` float32.
-
-        Raises:
-            ShapeError: another channel count. OutputError: the disk is full or the file cannot be written.
-        """
-        if block.ndim != 2 or block.shape[0] != self.channels:
-            raise ShapeError(
-                f"a block for {self.path} has shape [{self.channels}, N], not {list(block.shape)}"
-            )
-        if block.size == 0:
-            return
-        self.clipped += int((np.abs(block) > 1.0).sum())
-        try:
-            self._file.write(np.ascontiguousarray(block.T, dtype=np.float32))
-        # soundfile asserts that everything was written, so a full disk may come as an AssertionError.
-        except (*_LIBRARY_ERRORS, AssertionError) as error:
-            raise self._failed(error) from error
-        self.frames += block.shape[1]
-
-    def close(self) -> None:
-        """Finish the file and move it to its path. Raises OutputError, leaving nothing behind."""
-        try:
-            self._file.close()
-            if self.format not in _LOSSY and soundfile.info(str(self._temporary)).frames != self.frames:
-                raise OutputError(f"{self.path} could not be written whole: is the disk full?")
-            with self._temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
-            self._temporary.replace(self.path)
-        except OutputError:
-            self.discard()
-            raise
-        except _LIBRARY_ERRORS as error:
-            self.discard()
-            raise self._failed(error) from error
-
-    def discard(self) -> None:
-        """Throw away what was written."""
-        with suppress(*_LIBRARY_ERRORS):
-            self._file.close()
-        with suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
-
-    def _failed(self, error: BaseException) -> OutputError:
-        reason = error.strerror if isinstance(error, OSError) else _reason(error)
-        return OutputError(f"{self.path} could not be written ({reason or 'short write'}): is the disk full?")
-
-    def __enter__(self) -> AudioWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
-
-def _temporary_beside(path: Path, suffix: str) -> Path:
-    """A new empty file in `path`'s folder. Raises OutputError if that folder takes none."""
-    if path.is_dir():
-        raise OutputError(f"{path} cannot be written: it is a folder.")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}.")
-    try:
-        handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".{path.stem[:40]}-", dir=path.parent)
-        # mkstemp makes files for the user only; the result gets the permissions of any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.fchmod(handle, 0o666 & ~mask)
-        os.close(handle)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else f"its folder does not take it ({error.strerror})"
-        raise OutputError(f"{path} cannot be written: {reason}.") from error
-    return Path(name)
-
-
-def open_writer(
-    path: str | os.PathLike[str], sample_rate: int, channels: int, subtype: str | None = None
-) -> AudioWriter:
-    """Open a file for writing in blocks. Raises OutputError."""
-    return AudioWriter(path, sample_rate, channels, subtype)
-
-
-def write_audio(
-    path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int, subtype: str | None = None
-) -> int:
-    """Write `[C, T]` float32 at once. Returns how many samples were clipped. Raises OutputError."""
-    with AudioWriter(path, sample_rate, audio.shape[0], subtype) as writer:
-        for start in range(0, audio.shape[1], BLOCK):
-            writer.write(audio[:, start : start + BLOCK])
-    return writer.clipped

@@ -1,6 +1,7 @@
-"""Examples for training and measuring: a dry input, and a reference and a target made with one setting.
+"""Examples for training and measuring: an input, a reference and a target made with known settings.
 
-The protocol is Grant's ("Style Transfer for Non-differentiable Audio Effects", AES 155, 2023). The order of
+Which clips and settings make an example is `pairs`' business; the default is A/B halves. Its protocol is
+Grant's ("Style Transfer for Non-differentiable Audio Effects", AES 155, 2023). The order of
 its steps and the signals they look at were read from his public code (github.com/kieran-grant/
 nd-audio-style-transfer: dataset/paired_audio_dataset.py, wrappers/dafx_wrapper.py, utils/utils.py):
 
@@ -17,12 +18,15 @@ rendering are done for each half by itself, from a reset plugin, so that the tar
 can make of the dry input (rendered as one clip, the second half would begin with the first one's
 reverberation), and so that everything lies at -12 dBFS. The first half is always the input. After 25 refused
 settings another clip is drawn, since some clips suit no setting.
+
+What it costs. Clips are written once, into the executor's shared memory, and rendered and returned from
+there; the rules read what came out without copying it (`judging`); batches are made side by side
+(`stream.ExampleStream`).
+`python benchmarks/data_speed.py` measures it.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,22 +34,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dafxhost.data.features import cosine, fade, mfcc, normalise_peak
+from dafxhost.data.features import normalise_into, prepare_into
+from dafxhost.data.judging import INAUDIBLE, SENSELESS, SILENT, DryFeatures, Judge
+from dafxhost.data.pairs import PairKind, pair_kind
+from dafxhost.data.setting_draws import SettingDraw, UniformDraw
 from dafxhost.data.sources import AudioSource
 from dafxhost.errors import DafxhostError, UsageError
 
 SAMPLE_RATE = 24000
 SAMPLES = 131072
 APPLY_PROBABILITY = 0.9
-INAUDIBLE = 1e-5
-SENSELESS = 0.75
-SILENT = 1e-5
 MAX_REDRAWS = 100
 NEW_CLIP_AFTER = 25
 
 
 class Renderer(Protocol):
-    """What `Examples` needs of an executor."""
+    """What `Examples` needs of an executor; also `empty`, where it has it."""
 
     @property
     def effect(self) -> Any: ...
@@ -58,18 +62,21 @@ class ExampleBatch:
     """B examples.
 
     Attributes:
-        dry: `[B, 1, T]` float32, half A, peak -12 dBFS.
-        reference: `[B, 1, T]` float32, half B through the effect, peak -12 dBFS.
-        target: `[B, 1, T]` float32, half A through the effect, peak -12 dBFS.
-        settings: `[B, P]` float64 on 0..1, the setting drawn; a discrete parameter's lies in the middle of
-            its bin.
-        applied: `[B]` bool. Where it is False the effect was left out: reference and target are the dry
-            halves, and the setting says nothing about them.
+        dry: `[B, 1, T]` float32, the input, peak -12 dBFS: dry, or with pairs "two-settings" the clip at the
+            first setting.
+        reference: `[B, 1, T]` float32, peak -12 dBFS: half B through the effect, or `target`.
+        target: `[B, 1, T]` float32, the input's clip through the effect, peak -12 dBFS.
+        settings: `[B, P]` float64 on 0..1, the setting of reference and target; a discrete parameter's lies
+            in the middle of its bin.
+        applied: `[B]` bool. Where it is False the effect was left out: all audio is dry, and the setting says
+            nothing about it.
         names: what each clip came from.
         counts: how often something was drawn or refused: "settings" drawn, of those refused as "silent",
             "inaudible", "senseless" or "failed" (not finite, or not rendered); "new_clips"; examples
             "not_applied" by chance and "given_up". What never happened is 0 or absent.
         seed, first: what `Examples.batch` was called with.
+        pairs: kind of the examples, see `dafxhost.data.pairs`.
+        input_settings: `[B, P]`, the setting of the input, or None where it is dry.
     """
 
     dry: np.ndarray
@@ -81,6 +88,8 @@ class ExampleBatch:
     counts: dict[str, int]
     seed: int = 0
     first: int = 0
+    pairs: str = "ab"
+    input_settings: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -95,12 +104,13 @@ class _Draft:
     """One example in the making."""
 
     rng: np.random.Generator
-    halves: np.ndarray  # [2, 1, T], dry A and B
+    dry: np.ndarray  # [R, 1, T], where the batch's dry clips are
     name: str
     applied: bool
-    features: np.ndarray | None = None  # MFCCs of the dry halves [frames, 30], made when first needed
-    wet: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    setting: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    settings: np.ndarray  # [K, P]
+    features: DryFeatures
+    wet: list[Any] = field(default_factory=list)  # K of [R, 1, T]
+    open: list[int] = field(default_factory=list)  # numbers of the settings to be rendered
     refused: int = 0
 
 
@@ -110,11 +120,14 @@ class Examples:
     Args:
         source: where clips come from.
         executor: renders the effect (a `dafxhost.Executor`).
-        sample_rate: Hz. samples: T, at least 1024; clips of 2 T are drawn.
+        sample_rate: Hz. samples: T, at least 1024; with pairs "ab" clips of 2 T are drawn, else of T.
+        pairs: kind of the examples, see `dafxhost.data.pairs`.
+        draws: where settings come from; uniform on 0..1 by default.
         apply_probability: how often the effect is applied at all.
-        inaudible: mean square of (wet - dry) below which a setting is redrawn.
+        inaudible: mean square of (wet - dry) below which a setting is redrawn; with pairs "two-settings", of
+            the difference between the two.
         senseless: mean cosine of the MFCCs below which a setting is redrawn.
-        silent: mean square of the wet halves below which a setting is redrawn.
+        silent: mean square of the wet clips below which a setting is redrawn.
         max_redraws: refused settings after which an example is left dry.
         new_clip_after: refused settings after which another clip is drawn.
     """
@@ -126,6 +139,8 @@ class Examples:
         *,
         sample_rate: int = SAMPLE_RATE,
         samples: int = SAMPLES,
+        pairs: str = "ab",
+        draws: SettingDraw | None = None,
         apply_probability: float = APPLY_PROBABILITY,
         inaudible: float = INAUDIBLE,
         senseless: float = SENSELESS,
@@ -133,6 +148,7 @@ class Examples:
         max_redraws: int = MAX_REDRAWS,
         new_clip_after: int = NEW_CLIP_AFTER,
     ) -> None:
+        """Raises UsageError: a value out of range. UnknownNameError: no such kind of pairs."""
         if samples < 1024:
             raise UsageError(f"examples of {samples} samples are too short; at least 1024 are needed")
         if not 0.0 <= apply_probability <= 1.0:
@@ -141,12 +157,15 @@ class Examples:
             raise UsageError("max_redraws and new_clip_after must be at least 1")
         self.source, self.executor = source, executor
         self.sample_rate, self.samples = sample_rate, samples
+        self.kind: PairKind = pair_kind(pairs)
+        self.draws = draws or UniformDraw(executor.effect)
         self.apply_probability = apply_probability
-        self.inaudible, self.senseless, self.silent = inaudible, senseless, silent
+        self.judge = Judge(sample_rate, inaudible, senseless, silent)
         self.max_redraws, self.new_clip_after = max_redraws, new_clip_after
 
     def batch(self, seed: int, n: int, *, first: int = 0) -> ExampleBatch:
-        """Examples number `first` to `first + n - 1` of this seed.
+        """Examples number `first` to `first + n - 1` of this seed; may be called from several threads at
+        once.
 
         Example k depends on the seed and k alone: not on n, on earlier calls or on the number of workers. So
         a set of any size can be made in pieces, `batch(seed, 8, first=0)`, `batch(seed, 8, first=8)` etc.
@@ -158,99 +177,143 @@ class Examples:
         if n < 1 or seed < 0 or first < 0:
             raise UsageError(f"a batch needs n >= 1, seed >= 0 and first >= 0, not {n}, {seed} and {first}")
         counts: Counter[str] = Counter()
-        drafts = [self._draft(seed, first + k) for k in range(n)]
+        dry = self._room(self.kind.rows, n, 1, self.samples)
+        drafts = [self._draft(seed, first + k, dry[:, k]) for k in range(n)]
         pending = [draft for draft in drafts if draft.applied]
         tried = len(pending)
         counts["not_applied"] = n - tried
+        if tried == n:
+            self._render_all(pending, dry)
+            pending = [draft for draft in pending if not self._settled(draft, counts)]
         while pending:
-            self._render(pending)
+            self._render_open(pending)
             pending = [draft for draft in pending if not self._settled(draft, counts)]
         if tried and counts["given_up"] == tried:
             raise DafxhostError(self._all_refused(tried, counts))
-        return self._collect(drafts, counts, seed, first)
+        return self._collect(drafts, dry, counts, seed, first)
 
     def pieces(self, seed: int, total: int, batch: int) -> Iterator[ExampleBatch]:
         """`total` examples in batches of `batch`, one in memory at a time."""
         for first in range(0, total, batch):
             yield self.batch(seed, min(batch, total - first), first=first)
 
-    def _draft(self, seed: int, k: int) -> _Draft:
+    def _room(self, *shape: int) -> np.ndarray:
+        """Memory for float32 audio: the workers' own, where there is such."""
+        empty = getattr(self.executor, "empty", None)
+        return np.empty(shape, np.float32) if empty is None else empty(shape)
+
+    def _draft(self, seed: int, k: int, dry: np.ndarray) -> _Draft:
         # The same as SeedSequence(seed).spawn(k + 1)[k].
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(k,)))
         applied = bool(rng.random() < self.apply_probability)
-        halves, name = self._clip(rng)
-        return _Draft(rng, halves, name, applied, wet=halves, setting=self._setting(rng))
+        name = self._clip(rng, dry)
+        settings = np.stack([self.draws.draw(rng) for _ in range(self.kind.columns)])
+        features = DryFeatures(dry, self.sample_rate)
+        open_ = list(range(self.kind.columns))
+        return _Draft(rng, dry, name, applied, settings, features, [dry for _ in open_], open_)
 
-    def _clip(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        clip, name = self.source.draw(rng, 2 * self.samples, self.sample_rate)
-        halves = clip.reshape(2, 1, self.samples)
-        return normalise_peak(fade(halves, self.sample_rate)), name
+    def _clip(self, rng: np.random.Generator, out: np.ndarray) -> str:
+        """Draw a clip into `[R, 1, T]`; its name."""
+        clip, name = self.source.draw(rng, self.kind.rows * self.samples, self.sample_rate)
+        for row, part in enumerate(clip.reshape(self.kind.rows, 1, self.samples)):
+            prepare_into(out[row], part, self.sample_rate)
+        return name
 
-    def _setting(self, rng: np.random.Generator) -> np.ndarray:
-        parameters = self.executor.effect.parameters
-        drawn = rng.random(len(parameters))
-        return np.array([float(p.quantise(u)) for p, u in zip(parameters, drawn, strict=True)])
+    def _render_all(self, drafts: list[_Draft], dry: np.ndarray) -> None:
+        """Render all settings of all drafts of a batch, whose dry clips lie one after the other."""
+        rows, columns = self.kind.rows, self.kind.columns
+        settings = np.stack([draft.settings for draft in drafts])
+        settings = np.concatenate([settings] * rows)
+        wet = self._rendered(dry.reshape(-1, 1, self.samples), settings)
+        wet = wet.reshape(rows, len(drafts), columns, 1, self.samples)
+        for i, draft in enumerate(drafts):
+            draft.wet = [wet[:, i, k] for k in range(columns)]
 
-    def _render(self, drafts: list[_Draft]) -> None:
-        """Render both halves of all drafts in one call."""
-        audio = np.concatenate([draft.halves for draft in drafts])
-        settings = np.stack([draft.setting for draft in drafts]).repeat(2, axis=0)
-        wet = self.executor.render(audio, settings[:, None, :], self.sample_rate, on_error="nan")
-        for draft, halves in zip(drafts, np.asarray(wet).reshape(-1, 2, 1, self.samples), strict=True):
-            draft.wet = halves
+    def _render_open(self, drafts: list[_Draft]) -> None:
+        """Render those settings of some drafts that were not rendered yet, in one call."""
+        jobs = [(draft, k) for draft in drafts for k in draft.open]
+        rows = self.kind.rows
+        audio = self._room(len(jobs), rows, 1, self.samples)
+        for place, (draft, _) in zip(audio, jobs, strict=True):
+            place[...] = draft.dry
+        settings = np.stack([draft.settings[k] for draft, k in jobs]).repeat(rows, axis=0)
+        wet = self._rendered(audio.reshape(-1, 1, self.samples), settings[:, None])
+        for (draft, k), clips in zip(jobs, wet.reshape(-1, rows, 1, self.samples), strict=True):
+            draft.wet[k] = clips
+
+    def _rendered(self, audio: np.ndarray, settings: np.ndarray) -> np.ndarray:
+        return np.asarray(self.executor.render(audio, settings, self.sample_rate, on_error="nan"))
 
     def _settled(self, draft: _Draft, counts: Counter[str]) -> bool:
-        """Whether the draft's setting is accepted, or given up; otherwise draws the next one."""
-        counts["settings"] += 1
-        fault = self._fault(draft)
-        if fault is None:
+        """Whether the draft's settings are accepted, or given up; otherwise draws those refused anew."""
+        refused: list[int] = []
+        for k in draft.open:
+            counts["settings"] += 1
+            fault = self.judge.fault(draft.wet[k], draft.features, audible=self.kind.columns == 1)
+            if fault is None and k == self.kind.target_column and not refused:
+                others = draft.wet[:k]
+                fault = "inaudible" if any(self.judge.alike(draft.wet[k], o) for o in others) else None
+            if fault is not None:
+                counts[fault] += 1
+                refused.append(k)
+        draft.open = refused
+        if not refused:
             return True
-        counts[fault] += 1
-        draft.refused += 1
+        return self._redrawn(draft, counts)
+
+    def _redrawn(self, draft: _Draft, counts: Counter[str]) -> bool:
+        """Draw what was refused anew; True if the draft is given up instead."""
+        before = draft.refused // self.new_clip_after
+        draft.refused += len(draft.open)
         if draft.refused >= self.max_redraws:
             counts["given_up"] += 1
-            draft.applied, draft.wet = False, draft.halves
+            draft.applied, draft.open = False, []
             return True
-        if draft.refused % self.new_clip_after == 0:
+        if draft.refused // self.new_clip_after > before:
             counts["new_clips"] += 1
-            draft.halves, draft.name = self._clip(draft.rng)
-            draft.features = None
-        draft.setting = self._setting(draft.rng)
+            draft.name = self._clip(draft.rng, draft.dry)
+            draft.features = DryFeatures(draft.dry, self.sample_rate)
+            draft.open = list(range(self.kind.columns))
+        for k in draft.open:
+            draft.settings[k] = self.draws.draw(draft.rng)
         return False
 
-    def _fault(self, draft: _Draft) -> str | None:
-        """Why the setting is refused, or None. Looks at the wet halves as they came out of the effect."""
-        wet, dry = draft.wet, draft.halves
-        if not np.isfinite(wet).all():
-            return "failed"
-        # A half without any peak could not be normalised.
-        if float(np.mean(np.square(wet))) < self.silent or float(np.abs(wet).max(axis=-1).min()) < 1e-4:
-            return "silent"
-        if float(np.mean(np.square(wet - dry))) < self.inaudible:
-            return "inaudible"
-        if draft.features is None:
-            draft.features = self._features(dry)
-        if float(cosine(draft.features, self._features(wet)).mean()) < self.senseless:
-            return "senseless"
-        return None
-
-    def _features(self, halves: np.ndarray) -> np.ndarray:
-        return np.concatenate([mfcc(half[0], self.sample_rate) for half in halves])
-
-    def _collect(self, drafts: list[_Draft], counts: Counter[str], seed: int, first: int) -> ExampleBatch:
-        # [B, 2, 1, T]; what was left dry is there already, and stays the same to the bit.
-        wet = np.stack([normalise_peak(draft.wet) if draft.applied else draft.wet for draft in drafts])
+    def _collect(
+        self, drafts: list[_Draft], dry: np.ndarray, counts: Counter[str], seed: int, first: int
+    ) -> ExampleBatch:
+        kind, n = self.kind, len(drafts)
+        target = self._room(n, 1, self.samples)
+        reference = self._room(n, 1, self.samples) if kind.reference_row else target
+        audio = dry[0] if kind.input_column < 0 else self._room(n, 1, self.samples)
+        last = kind.target_column
+        for i, draft in enumerate(drafts):
+            self._finish(target[i], draft, last, 0)
+            if kind.reference_row:
+                self._finish(reference[i], draft, last, kind.reference_row)
+            if kind.input_column >= 0:
+                self._finish(audio[i], draft, kind.input_column, 0)
+        settings = np.stack([draft.settings for draft in drafts])
         return ExampleBatch(
-            dry=np.stack([draft.halves[0] for draft in drafts]),
-            reference=np.ascontiguousarray(wet[:, 1]),
-            target=np.ascontiguousarray(wet[:, 0]),
-            settings=np.stack([draft.setting for draft in drafts]),
+            dry=audio,
+            reference=reference,
+            target=target,
+            settings=settings[:, last].copy(),
             applied=np.array([draft.applied for draft in drafts]),
             names=[draft.name for draft in drafts],
             counts=dict(counts),
             seed=seed,
             first=first,
+            pairs=kind.name,
+            input_settings=settings[:, kind.input_column].copy() if kind.input_column >= 0 else None,
         )
+
+    @staticmethod
+    def _finish(out: np.ndarray, draft: _Draft, column: int, row: int) -> None:
+        """What was left dry is at its level already, and stays the same to the bit."""
+        if draft.applied:
+            normalise_into(out, draft.wet[column][row])
+        else:
+            out[...] = draft.dry[row]
 
     def _all_refused(self, tried: int, counts: Counter[str]) -> str:
         kinds = ("inaudible", "silent", "senseless", "failed")
@@ -259,88 +322,6 @@ class Examples:
         reason = f" The last failure: {failures[-1].reason}." if counts["failed"] and failures else ""
         return (
             f"no example could be made with effect {self.executor.effect.name!r}: all of "
-            f"{counts['settings']} random settings on {tried} clips were refused ({faults}).{reason}"
+            f"{counts['settings']} {self.draws.name} settings on {tried} clips were refused "
+            f"({faults}).{reason}"
         )
-
-
-class ExampleStream:
-    """An endless series of batches, made ahead in a thread of its own. Iterate, and close it (`with`).
-
-    Batch i is `examples.batch(seed + i, batch)`, whatever was made before: to resume after n batches, pass
-    `start=n`.
-    The executor is called from the stream's thread; with `ahead=0` there is no thread, and batches are made
-    when asked for.
-
-    Args:
-        examples: makes the batches. batch: examples in each.
-        seed: of batch 0. start: number of the first batch. ahead: how many to keep ready.
-
-    Attributes:
-        index: number of the batch that comes next.
-    """
-
-    def __init__(self, examples: Examples, batch: int, seed: int, start: int = 0, ahead: int = 2) -> None:
-        self.index = start
-        self._examples, self._batch, self._seed = examples, batch, seed
-        self._queue: queue.Queue[ExampleBatch | BaseException] = queue.Queue(max(ahead, 1))
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        if ahead > 0:
-            self._thread = threading.Thread(
-                target=self._produce, args=(start,), name="dafxhost-examples", daemon=True
-            )
-            self._thread.start()
-
-    def _attempt(self, index: int) -> ExampleBatch | BaseException:
-        try:
-            return self._examples.batch(self._seed + index, self._batch)
-        except BaseException as error:  # noqa: BLE001  (raised again by __next__, in the consumer's thread)
-            return error
-
-    def _produce(self, index: int) -> None:
-        while not self._stop.is_set():
-            item = self._attempt(index)
-            while not self._stop.is_set():
-                try:
-                    self._queue.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if isinstance(item, BaseException):
-                return
-            index += 1
-
-    def __iter__(self) -> Iterator[ExampleBatch]:
-        return self
-
-    def __next__(self) -> ExampleBatch:
-        """The next batch. Raises what making it raised, and StopIteration once the stream is closed."""
-        if self._stop.is_set():
-            raise StopIteration
-        item = self._attempt(self.index) if self._thread is None else self._take()
-        if isinstance(item, BaseException):
-            self.close()
-            raise item
-        self.index += 1
-        return item
-
-    def _take(self) -> ExampleBatch | BaseException:
-        # A bounded wait, so that Ctrl-C gets through on every platform, and a close from elsewhere ends it.
-        while True:
-            try:
-                return self._queue.get(timeout=0.2)
-            except queue.Empty:
-                if self._stop.is_set():
-                    raise StopIteration from None
-
-    def close(self) -> None:
-        """Stop making batches; waits for the one in the making."""
-        self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def __enter__(self) -> ExampleStream:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

@@ -16,6 +16,8 @@ MFCC_COEFFICIENTS = 30
 MFCC_MELS = 60
 MFCC_WINDOW = 400
 MFCC_HOP = 200
+AT_ONCE = 128
+"""Frames transformed at a time: more do not fit into the processor's cache."""
 
 
 def fade(audio: np.ndarray, sample_rate: int, seconds: float = FADE_SECONDS) -> np.ndarray:
@@ -27,6 +29,36 @@ def fade(audio: np.ndarray, sample_rate: int, seconds: float = FADE_SECONDS) -> 
         out[..., :n] *= rise
         out[..., -n:] *= rise[::-1]
     return out
+
+
+def peak_of(audio: np.ndarray) -> float:
+    """Largest magnitude of an array, without a copy of it; NaN if it holds any."""
+    return max(float(audio.max()), -float(audio.min()))
+
+
+def mean_square(audio: np.ndarray) -> float:
+    """Mean of the squares of an array, without a copy of it; not finite where a sample is not."""
+    # einsum, not dot: that goes to BLAS, see `_mel_filters`.
+    rows = audio.reshape(-1, audio.shape[-1]) if audio.flags.c_contiguous else np.ascontiguousarray(audio)
+    flat = rows.reshape(-1)
+    return float(np.einsum("i,i->", flat, flat)) / max(flat.size, 1)
+
+
+def prepare_into(out: np.ndarray, audio: np.ndarray, sample_rate: int) -> None:
+    """`normalise_peak(fade(audio))` of one clip `[C, T]`, written into `out`."""
+    out[...] = audio
+    n = min(int(FADE_SECONDS * sample_rate), audio.shape[-1] // 2)
+    if n:
+        rise = np.linspace(0.0, 1.0, n, dtype=np.float32)
+        out[..., :n] *= rise
+        out[..., -n:] *= rise[::-1]
+    normalise_into(out, out)
+
+
+def normalise_into(out: np.ndarray, audio: np.ndarray) -> None:
+    """`normalise_peak(audio)` of one clip `[C, T]`, written into `out`."""
+    largest = peak_of(audio)
+    np.multiply(audio, np.float32(PEAK / largest) if largest > 0 else np.float32(1), out=out)
 
 
 def normalise_peak(audio: np.ndarray, peak: float = PEAK) -> np.ndarray:
@@ -49,8 +81,13 @@ def _mel_filters(sample_rate: int) -> scipy.sparse.csr_matrix:
     return scipy.sparse.csr_matrix(np.maximum(0.0, np.minimum(rising, falling)).T.astype(np.float32))
 
 
-def mfcc(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """30 MFCCs of `[T]` -> `[frames, 30]` float32.
+@lru_cache(maxsize=1)
+def _window() -> np.ndarray:
+    return (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(MFCC_WINDOW) / MFCC_WINDOW)).astype(np.float32)
+
+
+def mfcc(audio: np.ndarray, sample_rate: int, every: int = 1) -> np.ndarray:
+    """30 MFCCs of `[T]` -> `[frames, 30]` float32; if `every` is above 1, of one frame in so many, inside T.
 
     Parameters as in Grant 2023, that is torchaudio's defaults with 60 mel bands: periodic Hann windows of 400
     samples every 200, centred with reflected edges; power; HTK mel bands from 0 Hz to half the rate without
@@ -59,15 +96,28 @@ def mfcc(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
     T must be above 200.
     """
-    padded = np.pad(audio.astype(np.float32, copy=False), MFCC_WINDOW // 2, mode="reflect")
-    frames = sliding_window_view(padded, MFCC_WINDOW)[::MFCC_HOP]
-    window = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(MFCC_WINDOW) / MFCC_WINDOW)).astype(np.float32)
-    spectrum = np.asarray(scipy.fft.rfft(frames * window, axis=1))
-    power = np.square(np.abs(spectrum))
-    mel = np.asarray(_mel_filters(sample_rate) @ power.T).T
-    level = 10.0 * np.log10(np.maximum(mel, np.float32(1e-10)))
-    level = np.maximum(level, level.max() - np.float32(80.0))
+    level = mel_levels(audio, sample_rate, every)
     return np.asarray(scipy.fft.dct(level, axis=1, norm="ortho"))[:, :MFCC_COEFFICIENTS]
+
+
+def mel_levels(audio: np.ndarray, sample_rate: int, every: int = 1) -> np.ndarray:
+    """`[T]` -> `[frames, 60]` dB: what the MFCCs are the transform of. See `mfcc` for `every`."""
+    audio = audio.astype(np.float32, copy=False)
+    whole = np.pad(audio, MFCC_WINDOW // 2, mode="reflect") if every == 1 else audio
+    frames = sliding_window_view(whole, MFCC_WINDOW)[:: MFCC_HOP * every]
+    level = np.empty((len(frames), MFCC_MELS), np.float32)
+    for i in range(0, len(frames), AT_ONCE):
+        level[i : i + AT_ONCE] = _levels(frames[i : i + AT_ONCE], sample_rate)
+    return np.maximum(level, level.max() - np.float32(80.0))
+
+
+def _levels(frames: np.ndarray, sample_rate: int) -> np.ndarray:
+    """`[n, window]` -> `[n, 60]` dB, floored at 1e-10."""
+    spectrum = np.asarray(scipy.fft.rfft(frames * _window(), axis=1))
+    power = np.square(np.real(spectrum))
+    power += np.square(np.imag(spectrum))  # abs() takes four times as long
+    mel = np.asarray(_mel_filters(sample_rate) @ power.T).T
+    return np.float32(10.0) * np.log10(np.maximum(mel, np.float32(1e-10)))
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,24 +1,54 @@
-"""Where clips come from: the interface, and folders of audio files."""
+"""Where clips come from: the interface, and recordings in folders, data sets and manifests."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from dafxhost.data import audio_io
+from dafxhost.data.audio_io import AudioInfo, Channels
+from dafxhost.data.checks import is_silent
+from dafxhost.data.dataset import Dataset, open_dataset
+from dafxhost.data.decoders import DecoderHungError
+from dafxhost.data.excerpts import CROSSFADE_SECONDS, Excerpt, Level, Stretch, levelled, looped
+from dafxhost.data.facts import Facts
+from dafxhost.data.facts_cache import FactsCache
+from dafxhost.data.layouts import Recording
+from dafxhost.data.splits import (
+    SPLITS,
+    VALIDATION_FRACTION,
+    Split,
+    check_split,
+    file_fraction,
+    split_names,
+    split_recordings,
+)
 from dafxhost.errors import AudioFileError, ShapeError, UsageError
 
-Split = Literal["train", "validation", "all"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "all")
+__all__ = [
+    "CROSSFADE_SECONDS",
+    "SPLITS",
+    "AudioSource",
+    "FolderSource",
+    "RecordingSource",
+    "Split",
+    "file_fraction",
+    "is_silent",
+    "looped",
+    "open_source",
+    "split_names",
+]
+
 TRIES = 200
 MEMORY_LIMIT = 1 << 30
-CROSSFADE_SECONDS = 0.02
+Clipping = Literal["keep", "refuse"]
 
 
 class AudioSource(ABC):
@@ -46,69 +76,226 @@ class AudioSource(ABC):
         """
 
 
-def is_silent(audio: np.ndarray) -> bool:
-    """Whether all of `audio` lies below -80 dBFS, or either half of it is 50 dB or more below its peak.
+class RecordingSource(AudioSource):
+    """The recordings of a data set, on one side of its split, resampled.
 
-    The second is Grant's rule (2023: the mean square of a half below 1e-5), taken relative to the peak,
-    because clips are peak-normalised afterwards: a quiet recording is as good as a loud one.
-    """
-    peak = float(np.abs(audio).max()) if audio.size else 0.0
-    if peak < 1e-4:
-        return True
-    middle = audio.shape[-1] // 2
-    return any(
-        float(np.mean(np.square(half / peak))) < 1e-5
-        for half in (audio[..., :middle], audio[..., middle:])
-        if half.size
-    )
+    Every recording is equally likely, whatever its length, as in Grant 2023; the excerpt's place in it is
+    uniform. One shorter than the clip is repeated, from a random place on, with a crossfade of 20 ms. With a
+    single group (song, speaker, file), "train" and "validation" are both that group.
 
-
-def looped(audio: np.ndarray, start: int, samples: int, crossfade: int) -> np.ndarray:
-    """Repeat `[1, T]` from sample `start` on to `[1, samples]`, its end faded linearly into its beginning."""
-    n = min(crossfade, audio.shape[1] // 4)
-    period = audio.shape[1] - n
-    loop = audio[:, :period].copy()
-    if n:
-        rise = np.linspace(0.0, 1.0, n, dtype=np.float32)
-        loop[:, :n] = loop[:, :n] * rise + audio[:, period:] * (1 - rise)
-    return loop[:, (start + np.arange(samples)) % period]
-
-
-def file_fraction(name: str) -> float:
-    """A file's fixed place on 0..1, from the SHA-256 of its relative path: decides its side of the split."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2.0**64
-
-
-def split_names(names: Sequence[str], split: Split, validation_fraction: float) -> list[str]:
-    """The names on one side, sorted.
-
-    A file's side follows from its own name, so it stays when files are added. Only if one side would be empty
-    while there are two names or more, the name nearest to it moves over.
-    """
-    if split not in SPLITS:
-        raise UsageError(f"split {split!r} is none of {', '.join(SPLITS)}")
-    if not 0.0 <= validation_fraction < 1.0:
-        raise UsageError(f"validation fraction {validation_fraction} lies outside 0..1")
-    if split == "all" or len(names) < 2 or validation_fraction == 0.0:
-        return sorted(names)
-    order = sorted(names, key=lambda name: (file_fraction(name), name))
-    count = sum(file_fraction(name) < validation_fraction for name in order)
-    count = min(max(count, 1), len(order) - 1)
-    return sorted(order[:count] if split == "validation" else order[count:])
-
-
-class FolderSource(AudioSource):
-    """All wav, flac, ogg, mp3 and aiff files in a folder and its subfolders, mixed to mono and resampled.
-
-    Every file is equally likely, whatever its length, as in Grant 2023; the excerpt's place in it is uniform.
-    A file shorter than the clip is repeated, from a random place on, with a crossfade of 20 ms. With a single
-    file, "train" and "validation" are both that file.
-
-    Files are decoded at first use and kept, if all of the split's take less than `memory_limit` bytes; else
-    only the excerpts drawn are read. Which of the two is fixed beforehand: a draw depends on the rng alone.
+    Recordings are decoded at first use and kept, if all of the split's take less than `memory_limit` bytes;
+    else only the excerpts drawn are read. Which of the two is fixed beforehand: a draw depends on the rng
+    alone. Where a file cannot be read, another is drawn; one that vanishes or changes is left out for good.
 
     Attributes:
-        unreadable: (path, reason) of the files left out; of files found broken later on, too.
+        dataset: where the recordings come from. split: the side.
+        channels, level: what is made of their channels, and the level clips are brought to.
+        unreadable: (path, reason) of the files left out, each once; of those found broken later on, too.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sample_rate: int,
+        split: Split = "all",
+        *,
+        validation_fraction: float = VALIDATION_FRACTION,
+        memory_limit: int = MEMORY_LIMIT,
+        channels: Channels = "mono",
+        level: str | Level = "none",
+        clipping: Clipping = "keep",
+    ) -> None:
+        """`open_source` says what the arguments are.
+
+        Raises:
+            AudioFileError: nothing readable. UsageError: no such split, level or channels.
+        """
+        check_split(split, validation_fraction)
+        if channels == "all":
+            raise UsageError(
+                'clips must have one number of channels: "mono", "stereo" or a channel\'s number'
+            )
+        audio_io.take_channels(np.zeros((1 << 10, 1), np.float32), channels)
+        self.dataset, self.sample_rate, self.split = dataset, sample_rate, split
+        self.channels: Channels = channels
+        self.level, self.clipping = Level.parse(level), clipping
+        self.unreadable: list[tuple[Path, str]] = list(dataset.refused)
+        stretches = self._probe()
+        readable = [r for r in dataset.recordings if r.name in stretches]
+        self.recordings = split_recordings(readable, split, validation_fraction, dataset.path)
+        self.names = [recording.name for recording in self.recordings]
+        self._stretches = [stretches[name] for name in self.names]
+        self._states = [_state(stretch.info.path) for stretch in self._stretches]
+        self.total_seconds = sum(stretch.seconds for stretch in self._stretches)
+        rows = 2 if channels == "stereo" else 1
+        self.in_memory = 4 * rows * self.total_seconds * sample_rate <= memory_limit
+        self._cache: dict[int, np.ndarray] = {}
+        self._lost: set[int] = set()
+        self._lock = threading.Lock()
+        self.description = self._describe()
+
+    def _describe(self) -> str:
+        length = f"{self.total_seconds:.0f} s"
+        if self.dataset.layout == "folder":
+            said = f"{len(self.names)} files, {length}, in {self.dataset.path}"
+        else:
+            groups = len({recording.group for recording in self.recordings})
+            said = f"{len(self.names)} recordings in {groups} groups, {length}, "
+            said += f"of {self.dataset.path} ({self.dataset.layout}, {self.split})"
+        if self.channels != "mono":
+            said += f", {self.channels if isinstance(self.channels, str) else f'channel {self.channels}'}"
+        return said if self.level.kind == "none" else f"{said}, at {self.level}"
+
+    def _probe(self) -> dict[str, Stretch]:
+        """The stretch of every recording that can be opened; the others are named in `unreadable`."""
+        recordings = self.dataset.recordings
+        with FactsCache() as cache:
+            known = cache.get((r.path, r.stream) for r in recordings)
+        found: dict[str, Stretch] = {}
+        with ThreadPoolExecutor(8, thread_name_prefix="dafxhost-probe") as threads:
+            looked = threads.map(lambda r: _look(r, known.get((str(r.path), r.stream))), recordings)
+            for recording, result in zip(recordings, looked, strict=True):
+                if isinstance(result, Stretch):
+                    found[recording.name] = result
+                else:
+                    self._name(recording.path, result)
+        if not found:
+            raise AudioFileError(
+                f"none of the {len(recordings)} audio files in {self.dataset.path} can be read; the first: "
+                f"{self.unreadable[0][1]}"
+            )
+        return found
+
+    def draw(self, rng: np.random.Generator, samples: int, sample_rate: int) -> tuple[np.ndarray, str]:
+        """As `AudioSource.draw`; `[2, samples]` if the source's channels are "stereo"."""
+        excerpt = self.draw_excerpt(rng, samples, sample_rate)
+        return excerpt.audio, excerpt.name
+
+    def draw_excerpt(self, rng: np.random.Generator, samples: int, sample_rate: int) -> Excerpt:
+        """A random clip with where it came from and what was done to it; decided by `rng` alone.
+
+        Raises:
+            AudioFileError: nothing but silence, unreadable files or (where refused) clipping.
+            UsageError: a loudness is asked of clips shorter than 0.4 s.
+        """
+        if samples < 1:
+            raise ShapeError(f"a clip of {samples} samples cannot be drawn")
+        for _ in range(TRIES):
+            index, place = int(rng.integers(len(self.names))), float(rng.random())
+            if index in self._lost:
+                continue
+            try:
+                clip, start, repeated = self._clip(index, place, samples, sample_rate)
+            except AudioFileError as error:
+                # A file broken at one place may be drawn at another: whoever resumes must draw the same.
+                self._leave_out(index, error, for_good=isinstance(error, DecoderHungError))
+                continue
+            if is_silent(clip):
+                continue
+            recording = self.recordings[index]
+            excerpt = levelled(
+                clip, recording.name, recording.group, start, sample_rate, repeated, self.level
+            )
+            if not (excerpt.clipped and self.clipping == "refuse"):
+                return excerpt
+        clipped = ", clipped" if self.clipping == "refuse" else ""
+        last = f" ({self.unreadable[-1][1]})" if self.unreadable else "."
+        raise AudioFileError(
+            f"nothing that sounds was found in {self.dataset.path} in {TRIES} draws: its {len(self.names)} "
+            f"files are silent{clipped} or unreadable{last}"
+        )
+
+    def _leave_out(self, index: int, error: AudioFileError, for_good: bool) -> None:
+        with self._lock:
+            if for_good:
+                self._lost.add(index)
+            self._name(self._stretches[index].info.path, str(error))
+
+    def _name(self, path: Path, reason: str) -> None:
+        if path not in [known for known, _ in self.unreadable]:
+            self.unreadable.append((path, reason))
+
+    def _clip(
+        self, index: int, place: float, samples: int, sample_rate: int
+    ) -> tuple[np.ndarray, float, bool]:
+        """`[C, samples]` from `place` (0..1) of where it can start, its start in seconds, and if repeated."""
+        stretch = self._stretches[index]
+        available = int(stretch.seconds * sample_rate)
+        whole = self.in_memory and sample_rate == self.sample_rate
+        if not whole and available > samples:
+            self._check_unchanged(index)
+            return (*stretch.excerpt(place, samples, sample_rate, self.channels), False)
+        audio = self._decoded(index) if whole else self._read(index, sample_rate)
+        spare = audio.shape[1] - samples
+        start = int(place * (audio.shape[1] if spare < 0 else spare + 1))
+        seconds = stretch.first / stretch.info.sample_rate + start / sample_rate
+        if spare < 0:
+            return looped(audio, start, samples, int(CROSSFADE_SECONDS * sample_rate)), seconds, True
+        return audio[:, start : start + samples].copy(), seconds, False
+
+    def _read(self, index: int, sample_rate: int) -> np.ndarray:
+        self._check_unchanged(index)
+        return self._stretches[index].whole(sample_rate, self.channels)
+
+    def _check_unchanged(self, index: int) -> None:
+        path = self._stretches[index].info.path
+        if _state(path) != self._states[index]:
+            gone = "has vanished" if not path.exists() else "has changed"
+            error = AudioFileError(f"{path} {gone} since it was listed; it is left out from now on.")
+            self._leave_out(index, error, for_good=True)
+            raise error
+
+    def _decoded(self, index: int) -> np.ndarray:
+        with self._lock:
+            audio = self._cache.get(index)
+        if audio is None:
+            try:
+                audio = self._read(index, self.sample_rate)
+            except AudioFileError as error:
+                self._leave_out(index, error, for_good=True)
+                raise
+            with self._lock:
+                self._cache[index] = audio
+        return audio
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, or None if it is gone."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _look(recording: Recording, known: Facts | None) -> Stretch | str:
+    """The recording's stretch of its file, or why there is none.
+
+    What `dafxhost data` learned spares opening the file; that a file can be opened but not read to its end is
+    not looked up there, so that a source is the same with the cache and without. Files that crash are.
+    """
+    try:
+        if known is not None and not known.problem:
+            header = (known.sample_rate, known.channels, known.promised, known.format, known.subtype)
+            info = AudioInfo(recording.path, *header, recording.stream)
+        elif known is not None and "its decoder" in known.problem:
+            return known.problem
+        else:
+            info = replace(audio_io.probe(recording.path, recording.stream), path=recording.path)
+    except AudioFileError as error:
+        return str(error)
+    first = round(recording.start * info.sample_rate)
+    last = info.frames if recording.end is None else min(round(recording.end * info.sample_rate), info.frames)
+    if last <= first:
+        return f"{recording.path} ends at {info.seconds:.3f} s, before {recording.name} begins."
+    return Stretch(info, first, last - first)
+
+
+class FolderSource(RecordingSource):
+    """All audio files in a folder and its subfolders, mixed to mono and resampled: each file is a group.
+
+    Attributes:
+        folder: the folder.
     """
 
     def __init__(
@@ -117,112 +304,57 @@ class FolderSource(AudioSource):
         sample_rate: int,
         split: Split = "all",
         *,
-        validation_fraction: float = 0.2,
+        validation_fraction: float = VALIDATION_FRACTION,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         """Raises AudioFileError: no such folder, or nothing readable in it."""
-        self.folder, self.sample_rate = Path(folder), sample_rate
-        self.unreadable: list[tuple[Path, str]] = []
-        infos = self._scan()
-        self.names = split_names(list(infos), split, validation_fraction)
-        self._infos = [infos[name] for name in self.names]
-        self.total_seconds = sum(info.seconds for info in self._infos)
-        self.in_memory = 4 * self.total_seconds * sample_rate <= memory_limit
-        self._cache: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
-        self.description = f"{len(self.names)} files, {self.total_seconds:.0f} s, in {self.folder}"
-
-    def _scan(self) -> dict[str, audio_io.AudioInfo]:
-        if not self.folder.exists():
-            raise AudioFileError(f"{self.folder}: there is no such folder.")
-        if not self.folder.is_dir():
-            raise AudioFileError(f"{self.folder} is a file; a folder of audio files is needed.")
-        paths = sorted(
-            path
-            for path in self.folder.rglob("*")
-            if path.suffix.lower() in audio_io.SUFFIXES and not path.name.startswith(".")
-        )
-        infos: dict[str, audio_io.AudioInfo] = {}
-        for path in paths:
-            try:
-                infos[path.relative_to(self.folder).as_posix()] = audio_io.probe(path)
-            except AudioFileError as error:
-                self.unreadable.append((path, str(error)))
-        if not paths:
-            raise AudioFileError(
-                f"{self.folder} holds no audio file ({', '.join(s[1:] for s in audio_io.SUFFIXES)})."
-            )
-        if not infos:
-            raise AudioFileError(
-                f"none of the {len(paths)} audio files in {self.folder} can be read; the first: "
-                f"{self.unreadable[0][1]}"
-            )
-        return infos
-
-    def draw(self, rng: np.random.Generator, samples: int, sample_rate: int) -> tuple[np.ndarray, str]:
-        if samples < 1:
-            raise ShapeError(f"a clip of {samples} samples cannot be drawn")
-        for _ in range(TRIES):
-            index, place = int(rng.integers(len(self.names))), float(rng.random())
-            try:
-                clip = self._clip(index, place, samples, sample_rate)
-            except AudioFileError as error:
-                self._leave_out(index, str(error))
-                continue
-            if not is_silent(clip):
-                return clip, self.names[index]
-        raise AudioFileError(
-            f"nothing that sounds was found in {self.folder} in {TRIES} draws: its {len(self.names)} "
-            f"files are silent or unreadable{f' ({self.unreadable[-1][1]})' if self.unreadable else '.'}"
+        self.folder = Path(folder)
+        super().__init__(
+            open_dataset(folder, "folder"),
+            sample_rate,
+            split,
+            validation_fraction=validation_fraction,
+            memory_limit=memory_limit,
         )
 
-    def _leave_out(self, index: int, reason: str) -> None:
-        path = self._infos[index].path
-        with self._lock:
-            if path not in [known for known, _ in self.unreadable]:
-                self.unreadable.append((path, reason))
 
-    def _clip(self, index: int, place: float, samples: int, sample_rate: int) -> np.ndarray:
-        """`[1, samples]` of file `index`, from `place` (0..1) of where it can start."""
-        info = self._infos[index]
-        available = int(info.seconds * sample_rate)
-        whole = self.in_memory and sample_rate == self.sample_rate
-        if whole or available <= samples:
-            audio = self._decoded(index) if whole else self._read(info, sample_rate)
-            spare = audio.shape[1] - samples
-            if spare < 0:
-                start = int(place * audio.shape[1])
-                return looped(audio, start, samples, int(CROSSFADE_SECONDS * sample_rate))
-            start = int(place * (spare + 1))
-            return audio[:, start : start + samples].copy()
-        return _excerpt(info, place, samples, sample_rate)
+def open_source(
+    path: str | Path | Dataset,
+    sample_rate: int,
+    split: Split = "all",
+    *,
+    layout: str = "auto",
+    stems: Sequence[str] | None = None,
+    validation_fraction: float = VALIDATION_FRACTION,
+    memory_limit: int = MEMORY_LIMIT,
+    channels: Channels = "mono",
+    level: str | Level = "none",
+    clipping: Clipping = "keep",
+) -> RecordingSource:
+    """Clips from a folder, a data set or a manifest.
 
-    def _read(self, info: audio_io.AudioInfo, sample_rate: int) -> np.ndarray:
-        return audio_io.read_audio(info.path, sample_rate=sample_rate, mono=True)[0]
+    Args:
+        path: a folder, whose layout is recognised; a manifest (.csv, .tsv, .jsonl); or a `Dataset`.
+        sample_rate: Hz that recordings are kept at.
+        split: "train" or "validation", divided by song or speaker; "test", a data set's own; or "all".
+        layout, stems: see `open_dataset`.
+        validation_fraction: about this share of the groups is on the side "validation".
+        memory_limit: bytes of decoded audio up to which it is kept.
+        channels: "mono", "stereo" or a channel's number; see `audio_io.take_channels`.
+        level: "none", "peak:-12" (dBFS) or "loudness:-23" (LUFS).
+        clipping: "refuse" draws again where three samples in a row stand at full scale.
 
-    def _decoded(self, index: int) -> np.ndarray:
-        with self._lock:
-            audio = self._cache.get(index)
-        if audio is None:
-            audio = self._read(self._infos[index], self.sample_rate)
-            with self._lock:
-                self._cache[index] = audio
-        return audio
-
-
-def _excerpt(info: audio_io.AudioInfo, place: float, samples: int, sample_rate: int) -> np.ndarray:
-    """`[1, samples]` read from the middle of a longer file.
-
-    Some more is read on both sides and cut off again, so that the resampler's edges stay outside.
+    Raises:
+        AudioFileError: missing, or nothing in it can be read. UsageError: what is asked for is not there.
     """
-    ratio = info.sample_rate / sample_rate
-    margin = 0 if ratio == 1 else 256
-    length = int(np.ceil((samples + 2 * margin) * ratio)) + 1
-    start = int(place * max(info.frames - length, 0))
-    audio, _ = audio_io.read_audio(info.path, start=start, frames=length, mono=True)
-    clip = audio_io.resample(audio, info.sample_rate, sample_rate)[:, margin : margin + samples]
-    if clip.shape[1] < samples:  # a file barely longer than the clip, or one that ends before its header says
-        if clip.shape[1] == 0:
-            raise AudioFileError(f"{info.path} ends before its header says.")
-        clip = looped(clip, 0, samples, int(CROSSFADE_SECONDS * sample_rate))
-    return np.ascontiguousarray(clip)
+    dataset = path if isinstance(path, Dataset) else open_dataset(path, layout, stems)
+    return RecordingSource(
+        dataset,
+        sample_rate,
+        split,
+        validation_fraction=validation_fraction,
+        memory_limit=memory_limit,
+        channels=channels,
+        level=level,
+        clipping=clipping,
+    )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dafxhost.registry import EstimatorSpec, hookimpl
 
+# The core's own entry point offers the core's trackers, too.
+from dafxhost.trackers.plugin import dafxhost_trackers as dafxhost_trackers
+
 
 @hookimpl
 def dafxhost_estimators() -> list[EstimatorSpec]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dafxhost.data.audio_io import AudioReader, read_audio, resample
-from dafxhost.report.loudness import as_played
+from dafxhost.data.loudness import as_played
 from dafxhost.report.page import Page, data_uri, packaged
 
 EXCERPT = 15.0

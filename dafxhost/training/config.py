@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dafxhost.data.pairs import KINDS as PAIRS
+from dafxhost.data.setting_draws import DRAWS
 from dafxhost.errors import RunError, UsageError
 from dafxhost.execution.backends import KINDS
 
 SPACES = ("loss", "signal")
+CHANGES = ("speed", "mixing", "equaliser", "tilt", "gain", "polarity")
+"""Names in `dafxhost.training.augmentation`, which imports SciPy."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,17 @@ class TrainConfig:
     Attributes:
         effect: registered name, or a chain (see `dafxhost.chains`). provider: which host serves it; "" lets
             the effect choose.
-        data: folder of audio; "" is the built-in synthetic corpus.
+        data: folder of audio, data set or manifest; "" is the built-in synthetic corpus.
         validation_fraction: share of the files kept for choosing the best checkpoint.
         corpus_bank: pieces of the synthetic corpus. corpus_share: of the training clips that are synthetic
             though there is a folder of audio: few recordings alone are soon known by heart.
-        augment: mix, filter, speed up and invert clips of the supervised pool, to make more of little audio.
+        augment: change clips, to make more of little audio. augmentations: how, in order, of speed, mixing,
+            equaliser, tilt, gain, polarity. stretch_bank: pieces whose pitch and tempo are changed by
+            themselves, beforehand, for half of the clips to be drawn from; 0 for none (see docs/pairs.md
+            for what it costs).
+        pairs: kind of examples: "ab", "two-settings" or "parallel" (see `dafxhost.data.pairs`).
+        settings: how settings are drawn: "uniform", "even" or "presets" (see `dafxhost.data.setting_draws`).
+            presets: folder of settings for the last; "" for the plugin's own.
         encoder, encoder_options: registered name of the audio encoder and its options.
         encoder_weights: a weights file for the encoder ("" for none); `encoder_frozen` says whether it is
             trained further.
@@ -60,6 +70,8 @@ class TrainConfig:
         seed: of every random draw. device: where the networks run ("cpu", "cuda"); plugins run on the CPU.
         workers: worker processes; 0 is one a core. deadline: seconds one render may take.
         executor: where plugins run: "processes" (this machine) or "ray" (a cluster, see `RayExecutor`).
+        track: registered names of trackers, with commas between them (see `dafxhost.tracking`); log.jsonl is
+            written in any case.
     """
 
     effect: str = "mda-combo"
@@ -69,6 +81,11 @@ class TrainConfig:
     corpus_bank: int = 200
     corpus_share: float = 0.4
     augment: bool = True
+    augmentations: str = "speed, mixing, equaliser, polarity"
+    stretch_bank: int = 0
+    pairs: str = "ab"
+    settings: str = "uniform"
+    presets: str = ""
     encoder: str = "style-statistics"
     encoder_options: dict[str, Any] = field(default_factory=dict)
     encoder_weights: str = ""
@@ -108,18 +125,24 @@ class TrainConfig:
     workers: int = 0
     deadline: float = 30.0
     executor: str = "processes"
+    track: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fft_sizes", tuple(self.fft_sizes))
         positive = "hidden depth directions step sample_rate supervised_batch supervised_rate batch rate clip"
         positive += " max_minutes epoch_steps validation deadline"
         natural = "alternatives anchor l1_weight loss_samples pool supervised_steps end_to_end_steps patience"
-        natural += " seed workers"
+        natural += " seed workers stretch_bank"
         for name in positive.split():
             self._check(getattr(self, name) > 0, name, "must be above 0")
         for name in natural.split():
             self._check(getattr(self, name) >= 0, name, "must be 0 or more")
         self._check(self.space in SPACES, "space", f"must be one of {', '.join(SPACES)}")
+        self._check(self.pairs in PAIRS, "pairs", f"must be one of {', '.join(PAIRS)}")
+        self._check(self.settings in DRAWS, "settings", f"must be one of {', '.join(DRAWS)}")
+        self._check(not self.presets or self.settings == "presets", "presets", 'needs settings = "presets"')
+        wrong = [name for name in _words(self.augmentations) if name not in CHANGES]
+        self._check(not wrong, "augmentations", f"must be of {', '.join(CHANGES)}")
         self._check(self.executor in KINDS, "executor", f"must be one of {', '.join(KINDS)}")
         self._check(self.bins >= 4, "bins", "must be at least 4")
         self._check(self.samples >= 1024, "samples", "must be at least 1024")
@@ -193,6 +216,10 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     if type(value) is not wanted:
         raise UsageError(f"training option {name} takes {wanted.__name__}, not {value!r}")
     return value
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _toml(value: Any) -> str:

@@ -74,7 +74,7 @@ class Controller(nn.Module):
         self.register_buffer("continuous", ~torch.tensor(discrete), persistent=False)
         self.register_buffer("mean", torch.zeros(encoder.embedding_size))
         self.register_buffer("scale", torch.ones(encoder.embedding_size))
-        width = 3 * encoder.embedding_size
+        width = encoder.pair_size or 3 * encoder.embedding_size
         layers: list[nn.Module] = [nn.Dropout(dropout / 2)]
         for _ in range(depth):
             layers += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout)]
@@ -102,10 +102,17 @@ class Controller(nn.Module):
             raise ShapeError(
                 f"embeddings have one shape [B, D], not {list(dry.shape)} and {list(reference.shape)}"
             )
-        a, b = (dry - self.mean) / self.scale, (reference - self.mean) / self.scale
-        both = torch.cat([a, b, b - a], dim=1).clamp(-_CLIP, _CLIP)
-        logits = self.head(self.body(both)).reshape(-1, *self.values.shape)
+        logits = self.head(self.body(self._joined(dry, reference).clamp(-_CLIP, _CLIP))).reshape(
+            -1, *self.values.shape
+        )
         return logits.masked_fill(~self.mask, _NEVER)
+
+    def _joined(self, dry: Tensor, reference: Tensor) -> Tensor:
+        """The encoder's own view of the pair, or both embeddings and their difference, standardised."""
+        if self.encoder.pair_size:
+            return self.encoder.pair(dry, reference)
+        a, b = (dry - self.mean) / self.scale, (reference - self.mean) / self.scale
+        return torch.cat([a, b, b - a], dim=1)
 
     def likeliest(self, logits: Tensor) -> Tensor:
         """Logits `[B, P, L]` -> index of each parameter's mode `[B, P]`.

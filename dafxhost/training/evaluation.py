@@ -279,10 +279,10 @@ class _Bench:
 
 
 def _training_source(run: Run) -> AudioSource:
-    """What the run was trained on; the synthetic corpus if its folder is not there any more."""
+    """What the run was trained on; the synthetic corpus if its recordings are not there any more."""
     path = run.path / runs.CONFIG
     config = TrainConfig.from_toml(path) if path.is_file() else TrainConfig()
-    if config.data and not Path(config.data).is_dir():
+    if config.data and not Path(config.data).exists():
         config = config.replace(data="")
     return make_source(config.replace(sample_rate=run.sample_rate), "train")
 

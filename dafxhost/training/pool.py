@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dafxhost.data.examples import INAUDIBLE, SENSELESS, SILENT
-from dafxhost.data.features import cosine, fade, mfcc, normalise_peak
+from dafxhost.data.features import fade, normalise_peak
+from dafxhost.data.judging import DryFeatures, Judge
+from dafxhost.data.pairs import pair_kind
+from dafxhost.data.setting_draws import SettingDraw, UniformDraw
 from dafxhost.data.sources import AudioSource
 from dafxhost.training.controller import Controller
 
@@ -43,7 +45,7 @@ class Pool:
 
 @dataclass
 class _Piece:
-    halves: np.ndarray  # [CLIPS, 2, 1, T]
+    halves: np.ndarray  # [CLIPS, R, 1, T], dry
     settings: np.ndarray  # [CLIPS, SETTINGS, P]
     future: Any  # of [CLIPS, SETTINGS, 1, T]
 
@@ -54,6 +56,8 @@ class PoolMaker:
     Args:
         source, executor: clips, and what renders them. controller: embeds them.
         samples, sample_rate: of a half. seed: of all draws. threads: embed clips side by side.
+        pairs: kind of examples, see `dafxhost.data.pairs`. draws: where settings come from; uniform by
+        default.
     """
 
     def __init__(
@@ -66,10 +70,15 @@ class PoolMaker:
         sample_rate: int,
         seed: int,
         threads: Threads,
+        pairs: str = "ab",
+        draws: SettingDraw | None = None,
     ) -> None:
         self.source, self.executor, self.controller = source, executor, controller
         self.samples, self.sample_rate, self.seed = samples, sample_rate, seed
         self._threads = threads
+        self._kind = pair_kind(pairs)
+        self._draws = draws or UniformDraw(executor.effect)
+        self._judge = Judge(sample_rate)
 
     def make(self, count: int, seconds: float, progress: Callable[[int, float], None]) -> Pool:
         """`count` examples; if that is 0, as many as are ready within `seconds`, at least one piece.
@@ -101,16 +110,16 @@ class PoolMaker:
     def _draw(self, number: int) -> _Piece:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number,)))
         halves = np.stack(list(self._threads.map(self._halves, rng.spawn(CLIPS))))
-        parameters = self.executor.effect.parameters
-        drawn = rng.random((CLIPS, SETTINGS, len(parameters)))
-        settings = np.stack([p.quantise(drawn[..., i]) for i, p in enumerate(parameters)], axis=-1)
-        future = self.executor.submit(halves[:, 1], settings, self.sample_rate, on_error="nan")
+        settings = np.stack([self._draws.draw(rng) for _ in range(CLIPS * SETTINGS)])
+        settings = settings.reshape(CLIPS, SETTINGS, len(self.executor.effect.parameters))
+        heard = halves[:, self._kind.reference_row]
+        future = self.executor.submit(heard, settings, self.sample_rate, on_error="nan")
         return _Piece(halves, settings, future)
 
     def _halves(self, rng: np.random.Generator) -> np.ndarray:
-        """`[2, 1, T]`: the dry halves of a clip, at -12 dBFS."""
-        clip, _ = self.source.draw(rng, 2 * self.samples, self.sample_rate)
-        return normalise_peak(fade(clip.reshape(2, 1, self.samples), self.sample_rate))
+        """`[R, 1, T]`: a clip in as many parts as an example needs, dry, at -12 dBFS."""
+        clip, _ = self.source.draw(rng, self._kind.rows * self.samples, self.sample_rate)
+        return normalise_peak(fade(clip.reshape(-1, 1, self.samples), self.sample_rate))
 
     def _embed(self, piece: _Piece) -> tuple[Tensor, Tensor, Tensor]:
         wet = piece.future.result()
@@ -121,14 +130,24 @@ class PoolMaker:
     @torch.no_grad()
     def _one(self, piece: _Piece, wet: np.ndarray, i: int) -> tuple[Tensor, Tensor, Tensor]:
         """One clip with its settings; what `Examples` would refuse is left out (judged by one half)."""
-        dry = piece.halves[i, 1]
-        power = np.square(wet).mean(axis=(1, 2))
-        change = np.square(wet - dry).mean(axis=(1, 2))
-        good = np.isfinite(power) & (power >= SILENT) & (change >= INAUDIBLE)
-        features = mfcc(dry[0], self.sample_rate)
-        for k in np.flatnonzero(good):
-            good[k] = cosine(features, mfcc(wet[k, 0], self.sample_rate)).mean() >= SENSELESS
-        audio = np.concatenate([piece.halves[i, :1], normalise_peak(wet[good])])
-        embedded = self.controller.embed(torch.from_numpy(audio), self.sample_rate).cpu().half()
+        kind = self._kind
+        dry = piece.halves[i, kind.reference_row]
+        features = DryFeatures(dry[None], self.sample_rate)
+        dry_input = kind.input_column < 0
+        faults = [self._judge.fault([one], features, audible=dry_input) for one in wet]
+        good = np.array([fault is None for fault in faults])
+        if not dry_input and good.sum() < 2:
+            good[:] = False  # there is no other setting for the input
+        audio = normalise_peak(wet[good])
+        if dry_input:
+            audio = np.concatenate([piece.halves[i, :1], audio])
+        embedded = self._embedded(audio)
         settings = torch.from_numpy(piece.settings[i][good]).float()
-        return embedded[:1].expand(len(settings), -1), embedded[1:], settings
+        if dry_input:
+            return embedded[:1].expand(len(settings), -1), embedded[1:], settings
+        return embedded.roll(1, dims=0), embedded, settings  # each one's input is at the setting before it
+
+    def _embedded(self, audio: np.ndarray) -> Tensor:
+        if not len(audio):
+            return torch.zeros(0, self.controller.encoder.embedding_size).half()
+        return self.controller.embed(torch.from_numpy(audio), self.sample_rate).cpu().half()

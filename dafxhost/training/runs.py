@@ -10,6 +10,7 @@
       last.*                   the newest controller
       state.safetensors        what resuming needs: weights, optimiser, random states, place in the schedule
       pool.safetensors         embedded supervised examples, only while that phase lasts
+      tracking/                of trackers, where `--track` named some: a folder each
 
 A card names the effect with its parameters and ranges, provider, encoder, sample rate, versions and figures.
 Everything is written beside its place and renamed, and nothing is ever unpickled.
@@ -40,12 +41,15 @@ from dafxhost.encoders import Encoder
 from dafxhost.errors import OutputError, ParameterError, RunError, ShapeError, UnknownNameError, UsageError
 from dafxhost.parameters import Parameter
 from dafxhost.registry import encoder as make_encoder
+from dafxhost.run_folders import CHECKPOINTS as CHECKPOINTS
+from dafxhost.run_folders import CONFIG as CONFIG
+from dafxhost.run_folders import LOG as LOG
+from dafxhost.run_folders import POOL as POOL
+from dafxhost.run_folders import STATE as STATE
 from dafxhost.settings import location
 from dafxhost.training.controller import Controller
 
 FORMAT = 1
-CONFIG, LOG, STATE, POOL = "config.toml", "log.jsonl", "state.safetensors", "pool.safetensors"
-CHECKPOINTS = ("best", "supervised", "last")
 LONGEST_NAME = 60  # of a run, without its time: the name of a chain is as long as the chain
 EXCERPTS = 6
 """Most excerpts of a recording that the controller hears."""

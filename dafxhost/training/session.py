@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from dafxhost.data.examples import ExampleBatch, Examples
-from dafxhost.data.sources import AudioSource, FolderSource, Split
+from dafxhost.data.setting_draws import make_draw
+from dafxhost.data.sources import AudioSource, Split, open_source
+from dafxhost.data.stretching import StretchedSource
 from dafxhost.effects import Effect
 from dafxhost.encoders import Encoder, load_encoder
 from dafxhost.errors import UsageError
@@ -23,6 +25,7 @@ from dafxhost.execution.backends import open_executor
 from dafxhost.losses import MultiResolutionSTFT, TransferLoss
 from dafxhost.registry import encoder as make_encoder
 from dafxhost.registry import estimator as make_estimator
+from dafxhost.registry import registry
 from dafxhost.training import runs
 from dafxhost.training.augmentation import AugmentedSource, MixedSource
 from dafxhost.training.config import TrainConfig
@@ -30,6 +33,7 @@ from dafxhost.training.controller import Controller
 from dafxhost.training.memory import keep_memory
 from dafxhost.training.objective import Objective
 from dafxhost.training.pool import Pool, PoolMaker
+from dafxhost.training.recording import GradientWatch, Recorder, quantiles
 from dafxhost.training.scoring import score_settings
 from dafxhost.training.usage import CoreUsage
 
@@ -47,7 +51,7 @@ def make_source(config: TrainConfig, split: Split) -> AudioSource:
     """The config's audio: its folder, or the synthetic corpus. `split` is "train" or "validation"."""
     if config.data:
         fraction = config.validation_fraction
-        return FolderSource(config.data, config.sample_rate, split, validation_fraction=fraction)
+        return open_source(config.data, config.sample_rate, split, validation_fraction=fraction)
     from dafxhost.data.corpus import SyntheticCorpus
 
     bank = config.corpus_bank if split == "train" else min(config.corpus_bank, VALIDATION_BANK)
@@ -57,8 +61,8 @@ def make_source(config: TrainConfig, split: Split) -> AudioSource:
 def _make_encoder(config: TrainConfig) -> Encoder:
     if not config.encoder_weights:
         return make_encoder(config.encoder, **config.encoder_options)
-    if config.encoder == "pretrained":
-        return make_encoder("pretrained", weights=config.encoder_weights, **config.encoder_options)
+    if getattr(registry().find("encoder", config.encoder).load(), "from_file", False):
+        return make_encoder(config.encoder, weights=config.encoder_weights, **config.encoder_options)
     encoder = load_encoder(config.encoder_weights)
     if encoder.name != config.encoder:
         raise UsageError(
@@ -75,6 +79,8 @@ class Session:
         self, path: Path, config: TrainConfig, effect: Effect, on_event: OnEvent, stack: ExitStack
     ) -> None:
         self.path, self.config, self.on_event = path, config, on_event
+        self.recorder = Recorder(config, path, self._event)
+        stack.callback(self.recorder.end, "failed")
         self.began = time.monotonic()
         self.deadline = self.began + 60 * config.max_minutes * (1 - RESERVE)
         self.effect = effect
@@ -98,7 +104,8 @@ class Session:
         plain = make_source(config, "train")
         if config.data and config.corpus_share > 0:
             plain = MixedSource(plain, make_source(config.replace(data=""), "train"), config.corpus_share)
-        self.source = AugmentedSource(plain) if config.augment else plain
+        self.source = self._augmented(plain) if config.augment else plain
+        self.draws = make_draw(config.settings, self.executor, config.sample_rate, config.presets)
         self.validation_source = make_source(config, "validation")
         self.controller = Controller(
             _make_encoder(config),
@@ -131,10 +138,21 @@ class Session:
             "failures": 0,
         }
         self.optimiser = self._optimiser()
+        self.gradients = GradientWatch(self.controller)
+        self._found: dict[str, list[float]] = {}  # settings at the last validation
         self.consistent = True  # False while an update is half done: then no state is written
         self._supervised_batches: Batches | None = None
         self._validation: ExampleBatch | None = None
         self._validation_embedded: tuple[Tensor, Tensor] | None = None
+
+    def _augmented(self, source: AudioSource) -> AudioSource:
+        config = self.config
+        if config.stretch_bank:
+            source = StretchedSource(
+                source, config.sample_rate, bank=config.stretch_bank, seed=mix(config.seed, 10),
+                workers=config.workers or None,
+            )  # fmt: skip
+        return AugmentedSource(source, config.augmentations)
 
     def _objective(self) -> Objective:
         config = self.config
@@ -162,7 +180,7 @@ class Session:
         config = self.config
         return Examples(
             source, self.executor, sample_rate=config.sample_rate, samples=config.samples,
-            apply_probability=config.apply_probability,
+            apply_probability=config.apply_probability, pairs=config.pairs, draws=self.draws,
         )  # fmt: skip
 
     def _batches(self) -> Batches:
@@ -203,6 +221,7 @@ class Session:
         maker = PoolMaker(
             self.source, self.executor, self.controller, samples=config.samples,
             sample_rate=config.sample_rate, seed=mix(config.seed, 7), threads=self.threads,
+            pairs=config.pairs, draws=self.draws,
         )  # fmt: skip
         share = 60 * config.max_minutes * config.pool_share
         seconds = max(share - (time.monotonic() - self.began), 0.25 * share)
@@ -241,7 +260,9 @@ class Session:
     def _update(self, loss: Tensor) -> None:
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.controller.parameters(), self.config.clip)
+        if self.about["phase"] != "supervised":  # whose steps are too short for it
+            self.gradients.look()
+        self.norm = nn.utils.clip_grad_norm_(self.controller.parameters(), self.config.clip)
         self.consistent = False
         self.optimiser.step()
         self.about["step"] += 1
@@ -278,6 +299,8 @@ class Session:
                 made, None, self.executor, self.judge, config.sample_rate, self.threads
             )
             self.about["untouched"] = float(np.nanmean(untouched))
+        self._found = quantiles(settings, self.effect.parameters)
+        self.recorder.validation(self._count(), made, settings, self.effect.parameters, self.executor)
         scores = score_settings(made, settings, self.executor, self.judge, config.sample_rate, self.threads)
         # Where every render failed there is nothing to praise.
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("inf")
@@ -303,6 +326,8 @@ class Session:
             "renders_per_second": done.renders / seconds if done else None,
             "audio_seconds_per_second": done.audio_seconds / seconds if done else None,
             "failures": about["failures"], "pool": about["pool"], "time_left": self._left(), **busy,
+            "gradient_cosine": self.gradients.take(), "settings": self._found,
+            "elapsed": round(time.monotonic() - self.began, 1),
         }  # fmt: skip
         runs.append_line(self.path / runs.LOG, entry)
         self.usage.take()  # validation is not part of the next epoch's steps
@@ -355,7 +380,21 @@ class Session:
     def _left(self) -> float:
         return max(0.0, round(self.deadline - time.monotonic(), 1))
 
+    def _count(self) -> int:
+        """Steps done in both phases."""
+        before = self.about["supervised_steps"] if self.about["phase"] != "supervised" else 0
+        return before + self.about["step"]
+
     def _event(self, event: str, **values: Any) -> None:
+        if event == "start":
+            self.recorder.start(self._count(), resumed=self._count() > 0)
+        elif event == "step" and self.recorder.active:
+            more = {"rate": self.optimiser.param_groups[0]["lr"], "gradient_norm": float(self.norm)}
+            self.recorder.step(self._count(), {**values, **more, "gradient_cosine": self.gradients.cosine})
+        elif event == "epoch":
+            self.recorder.epoch(self._count(), values)
+        elif event == "end":
+            self.recorder.end(values["reason"])
         self.on_event({"event": event, **values})
 
 

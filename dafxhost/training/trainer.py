@@ -10,7 +10,7 @@ it would have had.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from dafxhost.chains import canonical
-from dafxhost.data.examples import ExampleStream
+from dafxhost.data.stream import ExampleStream
 from dafxhost.effects import Effect
 from dafxhost.errors import OutputError, RunError, UsageError
 from dafxhost.registry import effect as find_effect
+from dafxhost.tracking import make_trackers
 from dafxhost.training import runs
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.session import OnEvent, Session, mix
@@ -64,9 +65,10 @@ def train(
 
     Args:
         config: what to train (`TrainConfig()` by default). With `resume` it is read from the run; only a
-            config given here as well replaces `max_minutes`, `workers` and `device`.
+            config given here as well replaces `max_minutes`, `workers`, `device` and `track`.
         resume: a run folder to carry on with. run_dir: a new run folder (by default one in `runs_dir`).
-        on_event: called with dictionaries {"event": "start" | "pool" | "step" | "epoch" | "end", ...}.
+        on_event: called with dictionaries {"event": "start" | "pool" | "step" | "epoch" | "tracker" |
+            "end", ...}; "tracker" says that one failed, and why.
 
     Returns:
         What was reached. The run folder holds a usable controller.
@@ -77,7 +79,12 @@ def train(
     """
     path, config, effect, state = _open_run(config, resume, run_dir, runs_dir)
     with ExitStack() as stack:
-        training = _Training(path, config, effect, on_event or (lambda event: None), stack)
+        try:
+            training = _Training(path, config, effect, on_event or (lambda event: None), stack)
+        except BaseException:
+            if resume is None:
+                _discard(path, made=run_dir is None)
+            raise
         if state is not None:
             training.restore(*state)
         return training.run()
@@ -90,6 +97,7 @@ def _open_run(
     if resume is None:
         config = config or TrainConfig()
         effect = find_effect(config.effect, config.provider or None)  # unknown: no folder is left behind
+        make_trackers(config.track)  # and so is what a tracker lacks
         config = config.replace(effect=canonical(config.effect))  # a chain's file may change
         path = runs.new_run(config.effect, runs_dir) if run_dir is None else _make(Path(run_dir))
         runs.write_file(path / runs.CONFIG, config.to_toml().encode())
@@ -99,7 +107,9 @@ def _open_run(
         raise RunError(f"there is no run to resume in {path}: it has no {runs.CONFIG}")
     kept = TrainConfig.from_toml(path / runs.CONFIG)
     if config is not None:
-        kept = kept.replace(max_minutes=config.max_minutes, workers=config.workers, device=config.device)
+        kept = kept.replace(
+            max_minutes=config.max_minutes, workers=config.workers, device=config.device, track=config.track
+        )
     state = runs.load_state(path / runs.STATE) if (path / runs.STATE).is_file() else None
     return path, kept, find_effect(kept.effect, kept.provider or None), state
 
@@ -112,6 +122,14 @@ def _make(path: Path) -> Path:
     except OSError as error:
         raise OutputError(f"cannot make the run folder {path}: {error.strerror}") from error
     return path
+
+
+def _discard(path: Path, made: bool) -> None:
+    """Remove a run that was refused: there is nothing in it but its config. `made`: the folder, too."""
+    with suppress(OSError):
+        (path / runs.CONFIG).unlink(missing_ok=True)
+        if made:
+            path.rmdir()
 
 
 class _Pace:
@@ -225,10 +243,11 @@ class _Training(Session):
                     # Validations take their share, and the machine may get slower.
                     left = max(self.deadline - time.monotonic(), 0.0) / 1.15
                     about["end_to_end_steps"] = max(about["step"] + 1, about["step"] + int(left / each))
-                now = self.executor.stats - stats
+                now, taken = self.executor.stats - stats, max(time.monotonic() - timer, 1e-9)
                 self._event("step", phase="end-to-end", step=about["step"], steps=about["end_to_end_steps"],
                             loss=float(np.nanmean(losses[-config.epoch_steps:])), time_left=self._left(),
-                            renders_per_second=now.renders / max(time.monotonic() - timer, 1e-9))  # fmt: skip
+                            renders_per_second=now.renders / taken,
+                            audio_seconds_per_second=now.audio_seconds / taken)  # fmt: skip
                 if about["step"] % config.epoch_steps == 0:
                     self._epoch("end-to-end", losses, timer, about["step"] - since, stats)
                     timer, since, stats, losses = time.monotonic(), about["step"], self.executor.stats, []

@@ -23,8 +23,11 @@ def dafxhost_effects() -> list[EffectSpec]:
 
 @hookimpl
 def dafxhost_effect_at(location: str, provider: str | None) -> Effect | None:
-    from dafxhost_effects import files
+    from dafxhost_effects import files, stretching
 
+    stretch = stretching.at(location, provider)
+    if stretch is not None:
+        return stretch
     return files.from_location(location, provider) if files.is_location(location) else None
 
 
@@ -40,3 +43,10 @@ def dafxhost_neutral(effect: Effect) -> dict[str, Any] | None:
     from dafxhost_effects import neutral
 
     return neutral.values(effect)
+
+
+@hookimpl
+def dafxhost_factory_presets(effect: Effect) -> dict[str, dict[str, float]] | None:
+    from dafxhost_effects.presets import factory
+
+    return factory.of(effect)

@@ -153,6 +153,22 @@ def scan(
         yield from _look_at(candidate, verify, fresh, timeout, dead_seconds)
 
 
+def remembered(folders: Sequence[Path] = ()) -> list[Found]:
+    """What earlier scans found out about the plugins that are there now; nothing is tried."""
+    found: list[Found] = []
+    for candidate in candidates(folders):
+        name = _memory_name(candidate, False)
+        known = recall("scan", name) if name is not None else None
+        if candidate.reason:
+            found.append(
+                Found(candidate.format, candidate.location, status="broken", reason=candidate.reason)
+            )
+        elif isinstance(known, dict):
+            with contextlib.suppress(TypeError):  # of another version
+                found.append(Found(**known))
+    return found
+
+
 def _look_at(
     candidate: Candidate, verify: bool, fresh: bool, timeout: float, dead_seconds: float
 ) -> Iterator[Found]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks
 
 from dafxhost.encoders import Encoder, check_option
 from dafxhost.errors import UsageError
-from dafxhost_encoders.spectra import Magnitude
+from dafxhost_encoders.spectra import Magnitude, mel_filters
 
 _FLOOR = 1e-10
 """Added to mel power (a full-scale sine has 0.25) before the logarithm: -100 dB."""
@@ -51,7 +49,7 @@ class LogMelEncoder(Encoder):
             raise UsageError(f"encoder option channels must be multiples of 8, not {list(channels)}")
         self.mels, self.channels = mels, tuple(channels)
         self.magnitude = Magnitude(n_fft, hop)
-        self.register_buffer("filters", _mel_filters(n_fft, mels, sample_rate), persistent=False)
+        self.register_buffer("filters", mel_filters(n_fft, mels, sample_rate), persistent=False)
         layers: list[nn.Module] = []
         bands = mels
         for inputs, outputs in zip((1, *self.channels[:-1]), self.channels, strict=True):
@@ -86,15 +84,3 @@ class LogMelEncoder(Encoder):
         # The small constant keeps the root's gradient finite where nothing varies (one frame, silence).
         deviation = (features.var(dim=-1, unbiased=False) + 1e-5).sqrt()
         return self.head(torch.cat([features.mean(dim=-1), deviation, features.amax(dim=-1)], dim=1))
-
-
-def _mel_filters(n_fft: int, mels: int, sample_rate: int) -> Tensor:
-    """Triangular mel filters `[n_fft / 2 + 1, mels]`. Raises UsageError if a band would hold no bin."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchaudio warns of empty bands; below they are an error
-        filters = melscale_fbanks(n_fft // 2 + 1, 20.0, sample_rate / 2, mels, sample_rate)
-    if bool((filters.amax(dim=0) <= 0).any()):
-        raise UsageError(
-            f"{mels} mel bands are too many for n_fft {n_fft} at {sample_rate} Hz: some hold no bin"
-        )
-    return filters

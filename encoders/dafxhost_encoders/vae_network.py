@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -58,10 +59,17 @@ class VAENetwork(nn.Module):
         latents: D.
         channels: output channels of the convolutions; the decoder mirrors them.
         kernels, strides: one number, one a layer, or one (frequency, time) pair a layer.
+        variational: else the latents are points: their log variance is 0 and means nothing.
     """
 
     def __init__(
-        self, nominal: Pair, latents: int, channels: Sequence[int], kernels: Sizes = 3, strides: Sizes = 2
+        self,
+        nominal: Pair,
+        latents: int,
+        channels: Sequence[int],
+        kernels: Sizes = 3,
+        strides: Sizes = 2,
+        variational: bool = True,
     ) -> None:
         super().__init__()
         if not channels:
@@ -81,7 +89,8 @@ class VAENetwork(nn.Module):
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up[::-1])
         self.activation = nn.LeakyReLU(0.1)
         flat = channels[-1] * self.grid[0] * self.grid[1]
-        self.to_latent = nn.Linear(flat, 2 * latents)
+        self.variational = variational
+        self.to_latent = nn.Linear(flat, 2 * latents if variational else latents)
         self.from_latent = nn.Linear(latents, flat)
         self._initialise()
 
@@ -110,7 +119,10 @@ class VAENetwork(nn.Module):
             hidden = self.activation(layer(hidden))
         if tuple(hidden.shape[-2:]) != self.grid:
             hidden = adaptive_avg_pool2d(hidden, self.grid)
-        mean, log_variance = self.to_latent(hidden.flatten(1)).chunk(2, dim=1)
+        latents = self.to_latent(hidden.flatten(1))
+        if not self.variational:
+            return latents, torch.zeros_like(latents)
+        mean, log_variance = latents.chunk(2, dim=1)
         # Beyond these bounds the exponential is of no use in single precision.
         return mean, log_variance.clamp(-20.0, 10.0)
 
@@ -137,6 +149,18 @@ class VAENetwork(nn.Module):
             # The last layer is linear: it has to reach any value.
             hidden = self.activation(hidden) if i < last else hidden
         return hidden.squeeze(1)
+
+
+def dense(inputs: int, hidden: Sequence[int], outputs: int, last_gain: float = 1.0) -> nn.Sequential:
+    """Linear layers of those widths with activations between them; weights as of `VAENetwork`."""
+    widths = [inputs, *hidden, outputs]
+    layers: list[nn.Module] = []
+    for number, (few, many) in enumerate(itertools.pairwise(widths)):
+        check_option("hidden", many, 1)
+        layer = nn.Linear(few, many)
+        _normal(layer, few, gain=last_gain if number == len(hidden) else 1.0)
+        layers += [layer, nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers[:-1])
 
 
 def _normal(layer: nn.Module, inputs: float, gain: float = 1.0) -> None:

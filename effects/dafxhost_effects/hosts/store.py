@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dafxhost.cache import cache_folder
 from dafxhost.errors import PluginError
 
 FORMAT = 2  # of the descriptions; raised when their shape changes, so that old ones are not read
@@ -40,14 +41,6 @@ def key(*paths: Path) -> str:
     """A name for these files as they are now: path, time and size of each."""
     facts = [(str(p.resolve()), p.stat().st_mtime_ns, p.stat().st_size) for p in paths]
     return hashlib.sha256(json.dumps([FORMAT, facts]).encode()).hexdigest()[:32]
-
-
-def cache_folder() -> Path:
-    """`DAFXHOST_CACHE`, else `dafxhost` in the user's cache folder."""
-    own = os.environ.get("DAFXHOST_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dafxhost"
 
 
 def recall(kind: str, name: str) -> Any:

@@ -1,0 +1,1 @@
+"""The trackers that come with dafxhost. Each imports its service's package when it is made."""
