@@ -91,8 +91,9 @@ CASES: dict[str, Sequence[str]] = {
     ),
     "reports": (
         "transfer a.wav b.wav --report page.txt", "evaluate nothing --report nowhere/page.html",
-        "train --report a.wav",
+        "train --report a.wav", "report nothing -o page.html",
     ),
+    "demo": ("demo --effect mda-dely", "demo --max-seconds 0", "demo --port 99999999"),
     "new": ("new", "new effect", "new effect 'Bad Name'"),
     "runs": (
         "runs --folder nowhere", "runs show nothing", "runs list --sort colour", "runs compare one",
