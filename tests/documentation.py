@@ -28,6 +28,7 @@ OUTSIDE = {
     "uv": "tested by .ci/run",
     "git": "needs the net",
     "cd": "of a shell",
+    "eval": "of a shell; test_completion.py asks a real one",
     "ray": "starts daemons; tests/test_executor_ray.py has a cluster of its own",
     "pytest": "tests do not run tests here; test_cli_new.py does",
     "mkdocs": "test_docs.py builds the pages",
@@ -53,6 +54,8 @@ SMALLER = {
     "train": ["--config", "tiny.toml", "--max-minutes", "4"],
     "evaluate": ["--examples", "4"],
     "pretrain": ["--max-minutes", "0.01"],
+    "analyze": ["--examples", "6", "--effects", "mda-combo,mda-overdrive", "--no-umap"],
+    "data render": ["--examples", "4", "--workers", "1"],
 }
 """Options added to a command, the last of which count: the same work with less of it."""
 REFINE = "4"
@@ -112,11 +115,15 @@ def prepared(words: list[str], folder: Path) -> list[str] | str:
     words = [_placed(word, folder) for word in words[1:]]
     if "--refine" in words:
         words += ["--refine", REFINE]
-    return words if "--resume" in words else words + SMALLER.get(words[0], [])
+    if words[0] == "demo":
+        return "it serves until Ctrl-C; test_demo_page.py"
+    if "--resume" in words or words[:2] == ["pretrain", "list"]:
+        return words
+    return words + SMALLER.get(" ".join(words[:2]), SMALLER.get(words[0], []))
 
 
 def _placed(word: str, folder: Path) -> str:
-    if re.fullmatch(r"RUN|runs/[a-z-]+-\d{8}-\d{6}", word):
+    if re.fullmatch(r"RUN|runs/[a-z-]+-20260102-\d{6}|runs/mda-combo-20261121-101500", word):
         runs = sorted((folder / "runs").iterdir(), key=lambda run: run.stat().st_mtime)
         return str(runs[-1].relative_to(folder))
     word = re.sub(r"^~", str(folder), word)

@@ -26,6 +26,9 @@ ELSEWHERE = {
 """Commands that are not run here, and who runs them."""
 
 
+FIRST = ("README.md", "tutorial.md")
+
+
 def commands(page: Path) -> list[list[str]]:
     return [words for block in blocks(page) if block.language == "bash" for words in block.commands]
 
@@ -42,7 +45,15 @@ def test_every_block_says_what_it_is(page: Path) -> None:
             tomllib.loads(block.text)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
+@pytest.mark.slow  # but for what everybody types first
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.not_slow] if page.name in FIRST else [])
+        for page in PAGES
+        if commands(page)
+    ],
+)
 def test_every_command_runs(page: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     sandbox(tmp_path)
