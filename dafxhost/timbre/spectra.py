@@ -35,12 +35,13 @@ def power(samples: np.ndarray, name: str, size: int, hop: int, dtype: type = np.
     Inner bins count twice; the window's gain is left in. A clip shorter than a frame is one frame. Single
     precision leaves a floor some 130 dB below a frame's strongest bin.
     """
-    frames, means = _whole(samples, size, hop)
-    shape = window(name, frames.shape[1])
+    frames, means = _whole(samples.astype(dtype, copy=False), size, hop)
+    shape = window(name, frames.shape[1]).astype(dtype, copy=False)
     out = np.empty((len(frames), size // 2 + 1), dtype)
     for start in range(0, len(frames), _CHUNK):
         part = slice(start, start + _CHUNK)
-        chunk = ((frames[part] - means[part, None]) * shape).astype(dtype, copy=False)
+        chunk = frames[part] - means[part, None]
+        chunk *= shape
         spectrum = np.asarray(scipy.fft.rfft(chunk, size, axis=1))
         out[part] = np.square(spectrum.real) + np.square(spectrum.imag)
     out[:, 1:-1] *= 2.0
@@ -148,6 +149,7 @@ def magnitude_chunks(samples: np.ndarray, size: int, hop: int) -> Iterator[np.nd
     frames = cut(samples.astype(np.float32), size, hop)
     for start in range(0, len(frames), _CHUNK):
         spectrum = np.asarray(scipy.fft.rfft(frames[start : start + _CHUNK], axis=1))
-        out = np.sqrt(np.square(spectrum.real) + np.square(spectrum.imag)) * np.float32(size**-0.5)
+        out = np.abs(spectrum)
+        out *= np.float32(size**-0.5)
         out[:, 0] = 0.0  # what is left of the mean
         yield out
