@@ -21,18 +21,27 @@ def peak_envelope(samples: np.ndarray, rate: int, decay_seconds: float) -> np.nd
     fall = top / (decay_seconds * rate)
     hold = math.ceil(HOLD_SECONDS * rate)
     ramp = fall * np.arange(len(level))
-    lowest = np.maximum.accumulate(level + ramp) - ramp
-    highest = np.maximum.accumulate(_last_largest(level, hold) + ramp) - ramp
+    lowest, highest = _fallen(level, ramp), _fallen(_last_largest(level, hold), ramp)
     # Where the signal is above all that the envelope can be, it is the envelope, and covers what follows.
-    certain = level >= np.concatenate([[0.0], highest[:-1]])
-    cover = _last_largest(np.where(certain, level, 0.0), hold)
-    could = np.flatnonzero((level >= lowest - 1e-9 * top) & (level >= cover))
+    certain = level.copy()
+    certain[1:] *= level[1:] >= highest[:-1]
+    lowest -= 1e-9 * top
+    could = np.flatnonzero(level >= np.maximum(lowest, _last_largest(certain, hold), out=lowest))
     touched, falling = _touches(could, level[could], fall, hold)
     at, waits = could[touched], np.where(falling[touched], 0, hold)
     lengths = np.diff(at, append=len(level))
-    since = np.arange(len(level)) - np.repeat(at, lengths)
-    fallen = np.maximum(since - np.repeat(waits, lengths), 0) * fall
+    # Where the fall since the last touch would be negative, the envelope is held.
+    fallen = ramp - np.repeat(fall * (at + waits), lengths)
+    np.maximum(fallen, 0.0, out=fallen)
     return np.repeat(level[at], lengths) - fallen
+
+
+def _fallen(values: np.ndarray, ramp: np.ndarray) -> np.ndarray:
+    """The largest of each value and of all before it, these fallen along the ramp."""
+    out = values + ramp
+    np.maximum.accumulate(out, out=out)
+    out -= ramp
+    return out
 
 
 def _last_largest(values: np.ndarray, before: int) -> np.ndarray:

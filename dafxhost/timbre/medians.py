@@ -1,10 +1,10 @@
 """Running medians over 31 values, of many rows at once.
 
-Sixteen neighbouring medians share sixteen of their values, eight of these share another eight, and so on: each
-value is sorted into a block only once, and what can no longer be the median is left behind at every step (A.
-Adams, "Fast median filters using separable sorting networks", ACM Transactions on Graphics 40, 2021, in one
-dimension; merging by K. E. Batcher, "Sorting networks and their applications", AFIPS 1968). That is about 23
-elementwise minima and maxima a value, which numpy does many at once.
+Sixteen neighbouring medians share sixteen of their values, eight of these share another eight, and so on:
+each value is sorted into a block only once, and what can no longer be the median is left behind at every step
+(A. Adams, "Fast median filters using separable sorting networks", ACM Transactions on Graphics 40, 2021, in
+one dimension; merging by K. E. Batcher, "Sorting networks and their applications", AFIPS 1968). That is
+about 23 elementwise minima and maxima a value, which numpy does many at once.
 """
 
 from __future__ import annotations
