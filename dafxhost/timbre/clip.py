@@ -77,7 +77,7 @@ def steep(samples: np.ndarray, frequency: float, kind: str, rate: int) -> np.nda
 @lru_cache(maxsize=32)
 def _steep_sections(frequency: float, kind: str, rate: int) -> np.ndarray:
     section = scipy.signal.butter(2, frequency / (rate / 2.0), kind, output="sos")
-    return np.repeat(section, 3, axis=0)
+    return np.repeat(np.asarray(section), 3, axis=0)
 
 
 def _resampled(audio: np.ndarray, rate: int) -> np.ndarray:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import scipy.fft
 import scipy.signal
+
+from dafxhost.timbre.spectra import squared
+
+Coefficients = tuple[np.ndarray, np.ndarray]
+"""Numerator and denominator."""
 
 _ORDER = 4
 _FADED = 1e-14  # of a response's energy: what comes later is left out
@@ -15,19 +21,19 @@ _INSIDE = 1e-3  # share of the response's energy inside the window, from which a
 
 
 @lru_cache(maxsize=8)
-def third_octaves(rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def third_octaves(rate: int) -> list[Coefficients]:
     """Butterworth filters around 1 kHz 2^(j/3), j = 8 to 11, as (numerator, denominator)."""
     filters = []
     for j in range(8, 12):
         middle = 1000.0 * 2.0 ** (j / 3.0) / (rate / 2.0)
         edges = [middle * 2.0 ** (-1 / 6), min(middle * 2.0 ** (1 / 6), 1 - 1e-10)]
-        filters.append(scipy.signal.butter(_ORDER, edges, "bandpass"))
+        filters.append(cast("Coefficients", scipy.signal.butter(_ORDER, edges, "bandpass")))
     return filters
 
 
 @lru_cache(maxsize=1)
-def decimator() -> tuple[np.ndarray, np.ndarray]:
-    return scipy.signal.cheby1(2, 0.1, 0.4)
+def decimator() -> Coefficients:
+    return cast("Coefficients", scipy.signal.cheby1(2, 0.1, 0.4))
 
 
 def levels(windows: np.ndarray, rate: int, count: int) -> np.ndarray:
@@ -43,7 +49,7 @@ def levels(windows: np.ndarray, rate: int, count: int) -> np.ndarray:
         return np.stack([_filtered(windows, f) for f in filters], axis=1)
     length = scipy.fft.next_fast_len(size + fading, real=True)
     spectrum = np.asarray(scipy.fft.rfft(windows, length, axis=1))
-    energy = (np.square(spectrum.real) + np.square(spectrum.imag)) @ _gains(rate, length)[:, :count]
+    energy = squared(spectrum) @ _gains(rate, length)[:, :count]
     ends = np.pad(windows[:, -fading:], ((0, 0), (0, fading)))
     out = np.empty((len(windows), count))
     for k, coefficients in enumerate(filters):
@@ -56,7 +62,7 @@ def levels(windows: np.ndarray, rate: int, count: int) -> np.ndarray:
     return out
 
 
-def _filtered(windows: np.ndarray, coefficients: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _filtered(windows: np.ndarray, coefficients: Coefficients) -> np.ndarray:
     out = np.asarray(scipy.signal.lfilter(*coefficients, windows))
     power = np.einsum("ij,ij->i", out, out) / windows.shape[1]
     return np.where(out.max(axis=1) > 0, _decibels(power), -np.inf)
@@ -79,7 +85,9 @@ def _fading(rate: int) -> int:
 @lru_cache(maxsize=32)
 def _gains(rate: int, length: int) -> np.ndarray:
     """`[bins, 4]`: power spectrum times it is the energy of the responses."""
-    w = np.arange(length // 2 + 1) * (2.0 * np.pi / length)
-    gains = np.stack([np.square(np.abs(scipy.signal.freqz(*f, w)[1])) for f in third_octaves(rate)], axis=1)
+    over, under = (
+        np.stack([squared(np.fft.rfft(f[i], length)) for f in third_octaves(rate)], axis=1) for i in (0, 1)
+    )
+    gains = over / under
     gains[1 : (length + 1) // 2] *= 2.0
     return gains / length

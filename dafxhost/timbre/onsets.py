@@ -21,7 +21,7 @@ def onset_strength(spectrum: np.ndarray, rate: int) -> np.ndarray:
     S. Boeck and G. Widmer, "Maximum filter vibrato suppression for onset detection", DAFx 2013, without the
     maximum filter: what librosa's `onset_strength` computes by default, floor of 80 dB and shift included.
     """
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    power = spectra.squared(spectrum)
     mel = np.asarray(spectra.mel_bands(rate) @ power.T)
     level = 10.0 * np.log10(np.maximum(mel, 1e-10))
     level = np.maximum(level, level.max() - 80.0)

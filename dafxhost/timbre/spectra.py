@@ -29,6 +29,11 @@ def cut(samples: np.ndarray, size: int, hop: int) -> np.ndarray:
     return sliding_window_view(samples, size)[::hop]
 
 
+def squared(spectrum: np.ndarray) -> np.ndarray:
+    """Squared magnitudes."""
+    return np.square(np.real(spectrum)) + np.square(np.imag(spectrum))
+
+
 def power(samples: np.ndarray, name: str, size: int, hop: int, dtype: type = np.float32) -> np.ndarray:
     """One-sided power spectra of frames without their mean, times a window: `[frames, size / 2 + 1]`.
 
@@ -43,7 +48,7 @@ def power(samples: np.ndarray, name: str, size: int, hop: int, dtype: type = np.
         chunk = frames[part] - means[part, None]
         chunk *= shape
         spectrum = np.asarray(scipy.fft.rfft(chunk, size, axis=1))
-        out[part] = np.square(spectrum.real) + np.square(spectrum.imag)
+        out[part] = squared(spectrum)
     out[:, 1:-1] *= 2.0
     return out
 
@@ -76,7 +81,7 @@ def stft(samples: np.ndarray) -> np.ndarray:
     out = np.empty((len(frames), STFT_SIZE // 2 + 1), np.complex64)
     for start in range(0, len(frames), _CHUNK):
         part = slice(start, start + _CHUNK)
-        out[part] = scipy.fft.rfft(frames[part] * shape, axis=1)
+        out[part] = np.asarray(scipy.fft.rfft(frames[part] * shape, axis=1))
     return out
 
 

@@ -73,7 +73,7 @@ def third_octave_levels(windows: np.ndarray, rate: int) -> np.ndarray:
     levels[:, -_DIRECT:] = filterbank.levels(windows, rate, _DIRECT)
     x = windows
     for top in range(_BANDS - _DIRECT, 0, -3):
-        x = scipy.signal.lfilter(*filterbank.decimator(), x)[:, 1::2]
+        x = np.asarray(scipy.signal.lfilter(*filterbank.decimator(), x))[:, 1::2]
         levels[:, top - 3 : top] = filterbank.levels(x, rate, 3)
     return levels + REFERENCE_DB
 
