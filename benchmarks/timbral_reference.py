@@ -12,6 +12,7 @@ Then::
     python benchmarks/timbral_reference.py clips FOLDER --data RECORDINGS   # 520 clips of 5 s
     python benchmarks/timbral_reference.py run FOLDER --python $E/bin/python -o SPEED.json
     python benchmarks/timbral_reference.py run FOLDER --python $E/bin/python -o VALUES.json --share
+    python benchmarks/timbral_reference.py renew FOLDER VALUES.json        # after a change of ours
     python benchmarks/timbral_reference.py freeze --python $E/bin/python   # for the tests
 
 `run` goes through the clips one by one: the reference takes its turn in a process of its own, then dafxhost
@@ -298,6 +299,13 @@ def _row(path: Path) -> dict[str, Any]:
     return {"clip": path.name, **about, "ours": ours}
 
 
+def renew(folder: Path, result: Path) -> None:
+    """Take our part of a result again: the reference's values stay what they are."""
+    rows = [{**row, **_row(folder / row["clip"])} for row in json.loads(result.read_text(encoding="utf-8"))]
+    result.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    report(rows)
+
+
 def freeze(python: str) -> None:
     """Write the reference's values of the tests' clips to tests/timbral_reference.json."""
     tests = Path(__file__).resolve().parent.parent / "tests"
@@ -369,6 +377,9 @@ def main() -> None:
     go.add_argument("-o", "--output", type=Path, required=True)
     keep = commands.add_parser("freeze")
     keep.add_argument("--python", required=True, help="interpreter that has timbral_models")
+    anew = commands.add_parser("renew")
+    anew.add_argument("folder", type=Path)
+    anew.add_argument("result", type=Path)
     again = commands.add_parser("report")
     again.add_argument("result", type=Path)
     options = parser.parse_args()
@@ -378,6 +389,8 @@ def main() -> None:
         make_clips(options.folder, options.count, options.data, options.seed)
     elif options.command == "run":
         run(options.folder, options.python, options.output, options.every, options.share)
+    elif options.command == "renew":
+        renew(options.folder, options.result)
     elif options.command == "freeze":
         freeze(options.python)
     else:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
 from dafxhost.errors import ShapeError, UnknownNameError, UsageError
-from dafxhost.timbre import FEATURES, timbral_features
+from dafxhost.timbre import FEATURES, filterbank, timbral_features
 from dafxhost.timbre.analysis import analyse
 from dafxhost.timbre.envelope import peak_envelope
+from dafxhost.timbre.medians import running_medians
 from dafxhost.timbre.peaks import find_peaks
 from timbral_clips import reference_clips
 
@@ -137,6 +140,50 @@ def test_the_envelope_is_the_recursion(seed: int) -> None:
             level = max(level - fall, x)
         wanted.append(level)
     np.testing.assert_allclose(peak_envelope(samples, rate, 0.1), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (16, 2), (45, 40)])
+def test_running_medians_are_medians_of_31(shape: tuple[int, int]) -> None:
+    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    padded = np.pad(values, ((15, 15), (0, 0)), mode="symmetric")
+    wanted = [np.median(padded[i : i + 31], axis=0) for i in range(len(values))]
+    np.testing.assert_array_equal(running_medians(values), wanted)
+
+
+def test_band_levels_of_long_windows_are_those_of_the_filters() -> None:
+    windows = np.random.default_rng(0).standard_normal((4, 4096))
+    windows[1, :4093], windows[2] = 0.0, 0.0
+    windows[3] *= np.linspace(0, 1, 4096) ** 20
+    done = filterbank.levels(windows, 44100, 4)
+    for level, coefficients in zip(done.T, filterbank.third_octaves(44100), strict=True):
+        with np.errstate(divide="ignore"):
+            power = 10 * np.log10(np.square(lfilter(*coefficients, windows)).mean(axis=1))
+        np.testing.assert_allclose(level, power, atol=1e-4)
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.2, 0.6])
+def test_peaks_of_many_spectra_are_those_of_each(threshold: float) -> None:
+    spectra = np.random.default_rng(0).random((5, 300)) ** 2
+    wanted = [_scanned(spectrum, threshold) for spectrum in spectra.tolist()]
+    done = find_peaks(spectra, threshold)
+    assert [done.index[done.row == i].tolist() for i in range(5)] == wanted
+
+
+def _scanned(x: list[float], threshold: float) -> list[int]:
+    """One spectrum from left to right: a top counts if it is above the notches on both sides."""
+    edges = range(len(x))
+    tops = [i for i in edges if x[i] >= threshold and (i == 0 or x[i] > x[i - 1])
+            and (i == len(x) - 1 or x[i + 1] <= x[i])]  # fmt: skip
+    kept, best, left, right = [], tops[0], -2.0, 2.0
+    for last, top in pairwise(tops):
+        right = min(right, *x[last : top - 1])
+        if x[best] - right >= threshold:
+            strong = x[best] - left >= threshold
+            kept += [best] if strong else []
+            left, best, right = (right if strong else min(left, right)), top, 2.0
+        elif x[top] > x[best]:
+            left, best, right = min(left, right), top, 2.0
+    return kept + ([best] if x[best] - left >= threshold else [])
 
 
 def test_peaks_need_contrast_on_both_sides() -> None:

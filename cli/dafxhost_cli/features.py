@@ -40,6 +40,8 @@ def features(
     Hardness, depth, brightness, roughness, warmth, sharpness, boominess and reverb; over several files also
     how they vary and which go together.
     """
+    import numpy as np
+
     from dafxhost.timbre.analysis import analyse
     from dafxhost.timbre.features import FEATURES, checked_names
     from dafxhost.timbre.files import audio_files
@@ -56,7 +58,7 @@ def features(
     if csv_file is not None:
         _write(csv_file, _as_csv(names, rows))
     values = [[row.values.get(name, float("nan")) for name in names] for row in rows if not row.error]
-    analysis = analyse(names, values) if len(values) > 1 else None
+    analysis = analyse(names, np.array(values)) if len(values) > 1 else None
     chosen = analysis.select(select) if analysis is not None and select else []
     if as_json:
         result_json(_as_dict(rows, analysis, chosen))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.signal
@@ -71,8 +71,13 @@ def find_all(shape: np.ndarray, strength: np.ndarray, rate: int, margin: int = 4
 
 def steep(samples: np.ndarray, frequency: float, kind: str, rate: int) -> np.ndarray:
     """A Butterworth filter of second order, three times over: 36 dB an octave, -9 dB at `frequency`."""
+    return np.asarray(scipy.signal.sosfilt(_steep_sections(frequency, kind, rate), samples))
+
+
+@lru_cache(maxsize=32)
+def _steep_sections(frequency: float, kind: str, rate: int) -> np.ndarray:
     section = scipy.signal.butter(2, frequency / (rate / 2.0), kind, output="sos")
-    return np.asarray(scipy.signal.sosfilt(np.repeat(section, 3, axis=0), samples))
+    return np.repeat(np.asarray(section), 3, axis=0)
 
 
 def _resampled(audio: np.ndarray, rate: int) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.ndimage
 
 HOLD_SECONDS = 0.01
 
@@ -22,24 +21,41 @@ def peak_envelope(samples: np.ndarray, rate: int, decay_seconds: float) -> np.nd
     fall = top / (decay_seconds * rate)
     hold = math.ceil(HOLD_SECONDS * rate)
     ramp = fall * np.arange(len(level))
-    lowest = np.maximum.accumulate(level + ramp) - ramp
-    highest = np.maximum.accumulate(_last_largest(level, hold) + ramp) - ramp
+    lowest, highest = _fallen(level, ramp), _fallen(_last_largest(level, hold), ramp)
     # Where the signal is above all that the envelope can be, it is the envelope, and covers what follows.
-    certain = level >= np.concatenate([[0.0], highest[:-1]])
-    cover = _last_largest(np.where(certain, level, 0.0), hold)
-    could = np.flatnonzero((level >= lowest - 1e-9 * top) & (level >= cover))
+    certain = level.copy()
+    certain[1:] *= level[1:] >= highest[:-1]
+    lowest -= 1e-9 * top
+    could = np.flatnonzero(level >= np.maximum(lowest, _last_largest(certain, hold), out=lowest))
     touched, falling = _touches(could, level[could], fall, hold)
     at, waits = could[touched], np.where(falling[touched], 0, hold)
     lengths = np.diff(at, append=len(level))
-    since = np.arange(len(level)) - np.repeat(at, lengths)
-    fallen = np.maximum(since - np.repeat(waits, lengths), 0) * fall
+    # Where the fall since the last touch would be negative, the envelope is held.
+    fallen = ramp - np.repeat(fall * (at + waits), lengths)
+    np.maximum(fallen, 0.0, out=fallen)
     return np.repeat(level[at], lengths) - fallen
 
 
+def _fallen(values: np.ndarray, ramp: np.ndarray) -> np.ndarray:
+    """The largest of each value and of all before it, these fallen along the ramp."""
+    out = values + ramp
+    np.maximum.accumulate(out, out=out)
+    out -= ramp
+    return out
+
+
 def _last_largest(values: np.ndarray, before: int) -> np.ndarray:
-    """The largest of each value and so many before it."""
+    """The largest of each value and so many before it, of values of 0 or more.
+
+    Cut into blocks of that window, it lies in at most two of them, at the end of one and the beginning of
+    the next (M. van Herk, Pattern Recognition Letters 13, 1992).
+    """
     size = before + 1
-    return np.asarray(scipy.ndimage.maximum_filter1d(values, size, origin=(size - 1) // 2, mode="nearest"))
+    blocks = np.pad(values, (0, -len(values) % size)).reshape(-1, size)
+    heads = np.maximum.accumulate(blocks, axis=1).ravel()
+    tails = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].ravel()
+    np.maximum(heads[before:], tails[: len(tails) - before], out=heads[before:])
+    return heads[: len(values)]
 
 
 def _touches(places: np.ndarray, levels: np.ndarray, fall: float, hold: int) -> tuple[np.ndarray, np.ndarray]:

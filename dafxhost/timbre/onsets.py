@@ -21,7 +21,7 @@ def onset_strength(spectrum: np.ndarray, rate: int) -> np.ndarray:
     S. Boeck and G. Widmer, "Maximum filter vibrato suppression for onset detection", DAFx 2013, without the
     maximum filter: what librosa's `onset_strength` computes by default, floor of 80 dB and shift included.
     """
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    power = spectra.squared(spectrum)
     mel = np.asarray(spectra.mel_bands(rate) @ power.T)
     level = 10.0 * np.log10(np.maximum(mel, 1e-10))
     level = np.maximum(level, level.max() - 80.0)
@@ -66,9 +66,12 @@ def _picked(strength: np.ndarray, rate: int) -> np.ndarray:
     before, around = int(np.ceil(0.03 * rate // HOP)), int(np.ceil(0.10 * rate // HOP))
     padded = np.concatenate([np.full(before, -1.0), x])
     tops = np.flatnonzero((x == sliding_window_view(padded, before + 1).max(axis=1)) & (x >= _DELTA))
+    first, last = np.maximum(tops - around, 0), np.minimum(tops + around + 1, len(x))
+    sums = np.concatenate([[0.0], np.cumsum(x)])
+    prominent = x[tops] >= (sums[last] - sums[first]) / (last - first) + _DELTA
     frames, free = [], 0
-    for n in tops.tolist():
-        if n >= free and x[n] >= x[max(0, n - around) : n + around + 1].mean() + _DELTA:
+    for n in tops[prominent].tolist():
+        if n >= free:
             frames.append(n)
             free = n + before + 1
     return np.array(frames, int)
@@ -97,8 +100,9 @@ def _beginning(place: int, envelope: np.ndarray, rate: int, least_rise: float, m
             start, near = place - back - 1, envelope[: place - 1]
         if not len(near):
             return 0
-        if near.min() <= here:
-            place = int(near.argmin()) + start
+        lowest = int(near.argmin())
+        if near[lowest] <= here:
+            place = lowest + start
             if place <= margin:
                 return 0
             continue

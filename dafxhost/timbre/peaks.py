@@ -50,16 +50,24 @@ def _candidates(spectra: np.ndarray, threshold: float) -> tuple[np.ndarray, np.n
 
 
 def _contrasted(spectra: np.ndarray, row: np.ndarray, index: np.ndarray, threshold: float) -> np.ndarray:
-    """Which candidates stay, bool; all spectra are scanned at once, candidate by candidate."""
+    """Which candidates stay, bool; all pieces of all spectra are scanned at once, candidate by candidate.
+
+    A spectrum may be cut between two candidates where it falls and rises by the threshold: both sides are
+    contrast enough for whatever lies beyond, just as the ends are.
+    """
     kept = np.zeros(len(row), bool)
     if not len(row):
         return kept
     values, notches = spectra[row, index], _notches(spectra, row, index)
-    rows, first, counts = np.unique(row, return_index=True, return_counts=True)
+    begins = np.ones(len(row), bool)
+    begins[1:] = row[1:] != row[:-1]
+    begins[1:] |= np.minimum(values[1:], values[:-1]) - notches[1:] >= threshold
+    first = np.flatnonzero(begins)
+    counts = np.diff(first, append=len(row))
     order = np.argsort(-counts, kind="stable")  # so that those still being scanned come first
     first, counts = first[order], counts[order]
-    highest, floor = values[first].copy(), np.full(len(rows), _BELOW)
-    notch, current = np.full(len(rows), 2.0), first.copy()
+    highest, floor = values[first].copy(), np.full(len(first), _BELOW)
+    notch, current = np.full(len(first), 2.0), first.copy()
     for step in range(1, int(counts[0])):
         n = int(np.searchsorted(-counts, -step))
         at = first[:n] + step

@@ -74,22 +74,26 @@ def _falls(samples: np.ndarray, starts: np.ndarray, part: int) -> np.ndarray:
     Every second sample is looked at. Parts after the first are one sample longer, as in the reference.
     """
     falls, going = np.zeros(len(starts), int), np.arange(len(starts))
-    first = sliding_window_view(samples, 2 * part - 1)[starts, ::2]
-    before = _spread(first)
+    before = sliding_window_view(samples, 2 * part - 1)[starts, ::2]
     longer = sliding_window_view(samples, 2 * part + 1)
+    high, low = before.max(axis=1), before.min(axis=1)
     for k in range(1, _PARTS - 1):
-        now = _spread(longer[starts[going] + 2 * k * part, ::2])
-        falling = (before[0] > now[0]) & (before[1] > now[1]) & (before[2] < now[2])
-        going, before = going[falling], now[:, falling]
+        now = longer[starts[going] + 2 * k * part, ::2]
+        highest, lowest = now.max(axis=1), now.min(axis=1)
+        narrower = np.flatnonzero((high > highest) & (low < lowest))
+        # The variance takes longest, and few frames get so far.
+        falling = narrower[_variance(before[narrower]) > _variance(now[narrower])]
+        going, before, high, low = going[falling], now[falling], highest[falling], lowest[falling]
         falls[going] += 1
     falls[going] = 0  # it falls to the end of the frame: the original takes no estimate there
     falls[falls < _FEWEST_DECAYS] = 0
     return falls
 
 
-def _spread(frames: np.ndarray) -> np.ndarray:
-    """(variance, maximum, minimum) of `[R, N]`, `[3, R]`."""
-    return np.stack([frames.var(axis=1), frames.max(axis=1), frames.min(axis=1)])
+def _variance(frames: np.ndarray) -> np.ndarray:
+    """Of `[R, N]`, `[R]`."""
+    centred = frames - frames.mean(axis=1, keepdims=True)
+    return np.einsum("ij,ij->i", centred, centred) / max(1, frames.shape[1])
 
 
 def _likeliest(samples: np.ndarray, starts: np.ndarray, length: int, rate: int) -> np.ndarray:

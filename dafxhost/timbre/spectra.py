@@ -7,14 +7,14 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.fft
-import scipy.ndimage
 import scipy.signal
 import scipy.sparse
 from numpy.lib.stride_tricks import sliding_window_view
 
+from dafxhost.timbre.medians import running_medians
+
 STFT_SIZE, STFT_HOP = 2048, 512
 MELS = 128
-MEDIAN = 31
 _CHUNK = 64  # frames transformed at once: they stay in the processor's cache
 
 
@@ -29,20 +29,26 @@ def cut(samples: np.ndarray, size: int, hop: int) -> np.ndarray:
     return sliding_window_view(samples, size)[::hop]
 
 
+def squared(spectrum: np.ndarray) -> np.ndarray:
+    """Squared magnitudes."""
+    return np.square(np.real(spectrum)) + np.square(np.imag(spectrum))
+
+
 def power(samples: np.ndarray, name: str, size: int, hop: int, dtype: type = np.float32) -> np.ndarray:
     """One-sided power spectra of frames without their mean, times a window: `[frames, size / 2 + 1]`.
 
     Inner bins count twice; the window's gain is left in. A clip shorter than a frame is one frame. Single
     precision leaves a floor some 130 dB below a frame's strongest bin.
     """
-    frames, means = _whole(samples, size, hop)
-    shape = window(name, frames.shape[1])
+    frames, means = _whole(samples.astype(dtype, copy=False), size, hop)
+    shape = window(name, frames.shape[1]).astype(dtype, copy=False)
     out = np.empty((len(frames), size // 2 + 1), dtype)
     for start in range(0, len(frames), _CHUNK):
         part = slice(start, start + _CHUNK)
-        chunk = ((frames[part] - means[part, None]) * shape).astype(dtype, copy=False)
+        chunk = frames[part] - means[part, None]
+        chunk *= shape
         spectrum = np.asarray(scipy.fft.rfft(chunk, size, axis=1))
-        out[part] = np.square(spectrum.real) + np.square(spectrum.imag)
+        out[part] = squared(spectrum)
     out[:, 1:-1] *= 2.0
     return out
 
@@ -61,8 +67,11 @@ def _whole(samples: np.ndarray, size: int, hop: int) -> tuple[np.ndarray, np.nda
     """Frames (a view) and their means; a clip shorter than a frame is one frame."""
     if len(samples) < size:
         size = hop = len(samples)
-    sums = np.concatenate([[0.0], np.cumsum(samples)])
-    return cut(samples, size, hop), (sums[size:] - sums[:-size])[::hop] / size
+    frames = cut(samples, size, hop)
+    if size % hop:
+        return frames, frames.mean(axis=1)
+    blocks = samples[: (len(frames) + size // hop - 1) * hop].reshape(-1, hop).sum(axis=1)
+    return frames, sliding_window_view(blocks, size // hop).sum(axis=1) / size
 
 
 def stft(samples: np.ndarray) -> np.ndarray:
@@ -72,7 +81,7 @@ def stft(samples: np.ndarray) -> np.ndarray:
     out = np.empty((len(frames), STFT_SIZE // 2 + 1), np.complex64)
     for start in range(0, len(frames), _CHUNK):
         part = slice(start, start + _CHUNK)
-        out[part] = scipy.fft.rfft(frames[part] * shape, axis=1)
+        out[part] = np.asarray(scipy.fft.rfft(frames[part] * shape, axis=1))
     return out
 
 
@@ -128,27 +137,13 @@ def percussive(spectrum: np.ndarray) -> np.ndarray:
     Medians over 31 frames (harmonic) and over 31 bins (percussive) of the magnitude, soft masks of power 2:
     D. Fitzgerald, "Harmonic/percussive separation using median filtering", DAFx 2010.
     """
-    magnitude = np.sqrt(np.square(spectrum.real) + np.square(spectrum.imag))
-    across = _row_medians(magnitude)
-    along = _row_medians(np.ascontiguousarray(magnitude.T)).T
-    largest = np.maximum(across, along)
-    empty = largest < np.finfo(np.float32).tiny
-    largest[empty] = 1.0
-    wanted, other = np.square(across / largest), np.square(along / largest)
-    mask = wanted / np.maximum(wanted + other, np.finfo(np.float32).tiny)
-    mask[empty] = 0.5
+    magnitude = np.abs(spectrum)
+    wanted = running_medians(np.ascontiguousarray(magnitude.T)).T
+    wanted, other = np.square(wanted, order="C"), np.square(running_medians(magnitude))
+    other += wanted
+    mask = np.full_like(wanted, 0.5)
+    np.divide(wanted, other, out=mask, where=other > 0)
     return spectrum * mask
-
-
-def _row_medians(values: np.ndarray) -> np.ndarray:
-    """Running medians over 31 values along the rows of `[R, N]`, mirrored at the ends.
-
-    The rows are laid end to end: one long running median is much faster than scipy's for two axes.
-    """
-    half = MEDIAN // 2
-    padded = np.pad(values, ((0, 0), (half, half)), mode="symmetric")
-    flat = np.asarray(scipy.ndimage.median_filter(padded.ravel(), MEDIAN))
-    return flat.reshape(padded.shape)[:, half:-half]
 
 
 def magnitude_chunks(samples: np.ndarray, size: int, hop: int) -> Iterator[np.ndarray]:
@@ -159,6 +154,7 @@ def magnitude_chunks(samples: np.ndarray, size: int, hop: int) -> Iterator[np.nd
     frames = cut(samples.astype(np.float32), size, hop)
     for start in range(0, len(frames), _CHUNK):
         spectrum = np.asarray(scipy.fft.rfft(frames[start : start + _CHUNK], axis=1))
-        out = np.sqrt(np.square(spectrum.real) + np.square(spectrum.imag)) * np.float32(size**-0.5)
+        out = np.abs(spectrum)
+        out *= np.float32(size**-0.5)
         out[:, 0] = 0.0  # what is left of the mean
         yield out

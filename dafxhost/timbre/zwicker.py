@@ -8,11 +8,11 @@ that full scale is 100 dB, is Audio Commons' (Pearce, Brookes and Mason, deliver
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import scipy.signal
 
+from dafxhost.timbre import filterbank
 from dafxhost.timbre import zwicker_tables as tables
 from dafxhost.timbre.undefined import Undefined
 
@@ -23,7 +23,6 @@ BARK_STEPS = 240
 
 _BANDS = 28  # third octaves, 25 Hz to 12.5 kHz
 _DIRECT = 4  # of them filtered at the full rate, from the top
-_ORDER = 4
 
 
 @dataclass(frozen=True)
@@ -64,22 +63,6 @@ def specific_loudness(samples: np.ndarray, rate: int) -> SpecificLoudness:
     return SpecificLoudness(pattern, total, np.sqrt(np.square(padded).mean(axis=1)))
 
 
-@lru_cache(maxsize=8)
-def _band_filters(rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Butterworth third-octave filters around 1 kHz 2^(j/3), j = 8 to 11."""
-    filters = []
-    for j in range(8, 12):
-        middle = 1000.0 * 2.0 ** (j / 3.0) / (rate / 2.0)
-        edges = [middle * 2.0 ** (-1 / 6), min(middle * 2.0 ** (1 / 6), 1 - 1e-10)]
-        filters.append(scipy.signal.butter(_ORDER, edges, "bandpass"))
-    return filters
-
-
-@lru_cache(maxsize=1)
-def _decimator() -> tuple[np.ndarray, np.ndarray]:
-    return scipy.signal.cheby1(2, 0.1, 0.4)
-
-
 def third_octave_levels(windows: np.ndarray, rate: int) -> np.ndarray:
     """Levels `[W, 28]` in dB (full scale is 100) of the third octaves from 25 Hz to 12.5 kHz.
 
@@ -87,22 +70,12 @@ def third_octave_levels(windows: np.ndarray, rate: int) -> np.ndarray:
     octave, at half the rate each time.
     """
     levels = np.empty((len(windows), _BANDS))
-    filters = _band_filters(rate)
-    for band in range(_BANDS - _DIRECT, _BANDS):
-        levels[:, band] = _level(windows, filters[band - (_BANDS - _DIRECT)])
+    levels[:, -_DIRECT:] = filterbank.levels(windows, rate, _DIRECT)
     x = windows
-    for top in range(_BANDS - _DIRECT - 1, 1, -3):
-        x = scipy.signal.lfilter(*_decimator(), x)[:, 1::2]
-        for down in range(3):
-            levels[:, top - down] = _level(x, filters[2 - down])
+    for top in range(_BANDS - _DIRECT, 0, -3):
+        x = np.asarray(scipy.signal.lfilter(*filterbank.decimator(), x))[:, 1::2]
+        levels[:, top - 3 : top] = filterbank.levels(x, rate, 3)
     return levels + REFERENCE_DB
-
-
-def _level(windows: np.ndarray, coefficients: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    out = np.asarray(scipy.signal.lfilter(*coefficients, windows))
-    power = np.einsum("ij,ij->i", out, out) / windows.shape[1]
-    with np.errstate(divide="ignore"):
-        return np.where(out.max(axis=1) > 0, 10.0 * np.log10(power), -np.inf)
 
 
 def loudness_pattern(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
