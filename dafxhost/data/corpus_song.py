@@ -110,10 +110,9 @@ def arrange(rng: np.random.Generator, song: Song, players: int) -> list[Song]:
     of = section[at_bar]
     level = levels[of] + ramps[of] * (within - 0.5)
     accent = rng.uniform(0.0, 3.0) * ((np.arange(song.steps) % song.bar) != 0)
-    parts = []
-    for player in range(players):
-        rests = rng.random(bars) < (0.1 if players > 1 else 0.06)
-        rests[0] &= players > 1
-        on = plays[of, player] & ~rests[at_bar]
-        parts.append(replace(song, loudness=np.where(on, 10 ** ((level - accent) / 20), 0.0)))
-    return parts
+    rests = rng.random((players, bars)) < (0.1 if players > 1 else 0.06)
+    rests[:, 0] &= players > 1
+    on = plays[of].T & ~rests[:, at_bar]
+    if not on.any():  # in a very short piece
+        on = plays[of].T
+    return [replace(song, loudness=np.where(own, 10 ** ((level - accent) / 20), 0.0)) for own in on]
