@@ -136,7 +136,8 @@ def older_table(commit: str, clips: int, seed: int, bank: int) -> np.ndarray:
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Common area of two histograms of 12 bins over the range of both, without the outermost percent."""
-    edges = np.linspace(*np.percentile(np.concatenate([a, b]), [1, 99]), 13)
+    low, high = np.percentile(np.concatenate([a, b]), [1, 99])
+    edges = np.linspace(low, high, 13)
     edges[0], edges[-1] = -np.inf, np.inf
     counts = [np.histogram(x, edges)[0] / len(x) for x in (a, b)]
     return float(np.minimum(*counts).sum())

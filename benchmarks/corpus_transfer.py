@@ -69,7 +69,8 @@ def run(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for seed in range(options.seeds):
         folder = options.runs / f"{arm.name.replace(' ', '-')}-{seed}"
-        if not (folder / "last.safetensors").exists():
+        trained = folder / "trained"
+        if not trained.exists():
             values = {
                 **WORK,
                 "data": arm.data,
@@ -81,7 +82,10 @@ def run(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
             }
             config = options.runs / f"{folder.name}.toml"
             config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
-            dafxhost(arm.code, "train", "--config", config, "--run-dir", folder)
+            begun = (folder / "state.safetensors").exists()
+            how = ("--resume", folder) if begun else ("--config", config, "--run-dir", folder)
+            dafxhost(arm.code, "train", *how)
+            trained.touch()
         where = {"train": options.train} if arm.synthetic else {}
         if not options.only_train:
             where["test"] = options.test
