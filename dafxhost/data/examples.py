@@ -70,6 +70,8 @@ class ExampleBatch:
             "inaudible", "senseless" or "failed" (not finite, or not rendered); "new_clips"; examples
             "not_applied" by chance and "given_up". What never happened is 0 or absent.
         seed, first: what `Examples.batch` was called with.
+        reference_dry: `[B, 1, T]` float32, half B before the effect, which training must not look at; None
+            where whoever made the batch has not kept it.
     """
 
     dry: np.ndarray
@@ -81,6 +83,7 @@ class ExampleBatch:
     counts: dict[str, int]
     seed: int = 0
     first: int = 0
+    reference_dry: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -250,6 +253,7 @@ class Examples:
             counts=dict(counts),
             seed=seed,
             first=first,
+            reference_dry=np.stack([draft.halves[1] for draft in drafts]),
         )
 
     def _all_refused(self, tried: int, counts: Counter[str]) -> str:
