@@ -25,7 +25,7 @@ CONTRAST = 0.2
 """Weight of the contrastive loss beside the two of recognition."""
 BATCH = 512
 EPOCHS = 12
-NOISE = 0.2
+NOISE = 0.3
 """Deviation of the noise added to standardised features."""
 REMEMBERS = 0.98
 """Share of the averaged weights that a step leaves as it was."""

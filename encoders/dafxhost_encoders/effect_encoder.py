@@ -33,7 +33,7 @@ class EffectEncoder(Encoder):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, embedding_size: int = 256, hidden: int = 256, dropout: float = 0.25) -> None:
+    def __init__(self, embedding_size: int = 256, hidden: int = 256, dropout: float = 0.3) -> None:
         super().__init__(embedding_size, RATE, minimum_samples=MINIMUM)
         check_option("hidden", hidden, 1, 8192)
         self.hidden, self.dropout = hidden, dropout
