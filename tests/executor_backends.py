@@ -40,7 +40,7 @@ class Backend:
         return open_executor(effect, self.kind, **more, **options)
 
     def plugin_processes(self) -> list[psutil.Process]:
-        return plugin_processes() if self.kind == "ray" else psutil.Process().children()
+        return plugin_processes()  # and nothing else of this process's children, a browser for instance
 
     def gone(self) -> bool:
         """Whether no plugin process is left; on a node they die a moment after their executor."""

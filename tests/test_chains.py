@@ -354,7 +354,7 @@ def test_a_node_with_another_plugin_refuses_the_chain() -> None:
 def dafxhost_command(*arguments: str, cwd: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "dafxhost_cli.main", *arguments],
-        capture_output=True, text=True, timeout=120, cwd=cwd,
+        capture_output=True, text=True, timeout=280, cwd=cwd,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from dafxhost.testing.encoder_checks import CHECKS, EncoderSession
 from dafxhost_encoders import contrastive, contrastive_data
 from dafxhost_encoders.contrastive import fit, supervised_contrastive
 from dafxhost_encoders.contrastive_data import Chunk, Chunks, TwoRecordings, joined
+from dafxhost_encoders.effect_bands import log_bands
 from dafxhost_encoders.effect_encoder import EffectEncoder
-from dafxhost_encoders.effect_features import RATE, Echoes, EffectFeatures, Movements, log_bands
+from dafxhost_encoders.effect_features import RATE, Echoes, EffectFeatures, Movements
+from dafxhost_encoders.effect_motion import Motion
 
 
 class Noises(AudioSource):
@@ -71,6 +74,29 @@ def test_a_carrier_shows_at_twice_its_frequency() -> None:
     change = (movements(wet) - movements(dry))[0, -count:]
     a, b = movements.fast[int(change.argmax())]
     assert a - 2 <= 2 * carrier / RATE * 32_768 < b + 2
+
+
+def test_a_sweeping_comb_moves_the_shape_of_the_spectrum() -> None:
+    """A flanger's comb sweeps, an equaliser's does not: only the first persists over frames."""
+    samples = 131_072
+    dry = noise(samples)
+    time = torch.arange(samples)
+
+    def comb(delay: Tensor) -> Tensor:
+        place = (time - delay).clamp(min=0)
+        low = place.floor().long()
+        part = place - low
+        return dry + 0.8 * (dry[:, low] * (1 - part) + dry[:, (low + 1).clamp(max=samples - 1)] * part)
+
+    motion = Motion()
+    spread = len(motion.cuts) - 2
+    first = spread + 6 * len(motion.rates)  # correlations of each band with itself one frame later
+
+    def persists(clip: Tensor) -> float:
+        return float(motion(clip)[0, first : first + 3].amax())
+
+    sweeping = comb(20 + 15 * torch.sin(2 * math.pi * 0.4 * time / RATE))
+    assert persists(sweeping) > persists(comb(torch.full((samples,), 20.0))) + 0.1
 
 
 def test_bands_are_even_and_cover() -> None:
@@ -126,7 +152,7 @@ def test_training_tells_apart_what_can_be_told() -> None:
         effects = groups % 3
         settings = torch.randn(n, size, generator=generator).repeat_interleave(2, dim=0)
         content = torch.randn(2 * n, size, generator=generator)
-        return Chunk(0.6 * directions[effects] + 0.3 * settings + content, effects, groups)
+        return Chunk(0.6 * directions[effects] + 0.3 * settings + content, content, effects, groups)
 
     seen: list[int] = []
     options = {"hidden": 32, "embedding_size": 8}
@@ -140,12 +166,13 @@ def test_training_tells_apart_what_can_be_told() -> None:
     )
     assert seen == list(range(1, 21))
     assert figures["effect_recognised"] > 0.8
+    assert figures["recognised_beside_dry"] > 0.8
     assert not encoder.training
 
 
 @pytest.fixture(scope="module")
-def chunks() -> Chunks:
-    with Chunks(TwoRecordings(Noises()), ("mda-overdrive", "mda-delay"), 3, pairs=2, samples=33_000) as made:
+def chunks() -> Iterator[Chunks]:
+    with Chunks(TwoRecordings(Noises()), ("mda-overdrive", "mda-delay"), 3, pairs=2, samples=36_000) as made:
         yield made
 
 
@@ -153,11 +180,18 @@ def test_a_chunk_pairs_recordings_by_setting(chunks: Chunks) -> None:
     chunk = chunks.chunk(1)
     again = chunks.chunk(1)
     assert torch.equal(chunk.features, again.features)
-    assert chunk.effects.tolist() == [0, 0, 0, 0, 2, 1, 1, 1, 1, 2]
-    assert chunk.groups.tolist() == [5, 6, 5, 6, 0, 7, 8, 7, 8, 0]
+    assert chunk.effects.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert chunk.groups.tolist() == [5, 6, 5, 6, 7, 8, 7, 8, 0, 0, 0, 0]
     assert not torch.allclose(chunk.features[0], chunk.features[2])
     assert not set(chunks.chunk(0).groups.tolist()) & set(chunk.groups.tolist()) - {0}
-    assert len(joined([chunk, again])) == 20
+    assert len(joined([chunk, again])) == 24
+
+
+def test_effects_share_recordings_and_dry_clips_stay_dry(chunks: Chunks) -> None:
+    chunk = chunks.chunk(2)
+    assert torch.equal(chunk.dry[:4], chunk.dry[4:8])
+    assert torch.equal(chunk.features[8:], chunk.dry[8:])
+    assert not torch.allclose(chunk.features[:8], chunk.dry[:8])
 
 
 def test_two_effects_are_needed() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,21 +37,6 @@ def test_the_library_in_ten_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert names["fx"].describe(names["fx"].setting(drive=0.7))["drive"] == pytest.approx(0.7)
     assert names["knobs"].grad.abs().sum() > 0
     assert names["result"].output.is_file()
-
-
-def test_every_command_and_option_it_names_exists() -> None:
-    blocks = "".join(re.findall(r"```\n(.*?)```", README, re.S))
-    shown = set(re.findall(r"^(?:dafxhost|python3 run\.py) ([a-z-]+)(.*)$", blocks, re.M))
-    commands = {name for name, _ in shown if name not in ("test", "check")}
-    assert {"train", "transfer", "evaluate", "effects", "render", "plugins", "pretrain"} <= commands
-    for command in sorted(commands):
-        group = ["pretrain", "spectrogram-vae"] if command == "pretrain" else [command]
-        done = subprocess.run(
-            [sys.executable, "-m", "dafxhost_cli.main", *group, "--help"], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        for option in re.findall(r" (--?[a-z-]+)", "".join(rest for name, rest in shown if name == command)):
-            assert re.search(rf"(^|[\s,]){option}\b", done.stdout), f"{command} has no {option}"
 
 
 def test_every_page_and_file_it_links_to_is_there() -> None:

@@ -18,13 +18,17 @@ from dafxhost_encoders.trainables import PretrainJob
 
 COLLECTING = 0.7
 """Share of the minutes in which clips are made; the rest is for the network."""
-HELD_OUT = 5
+HELD_OUT = 8
 """Chunks it is judged by."""
 TEMPERATURE = 0.1
-BATCH = 384
-EPOCHS = 36
-NOISE = 0.1
+CONTRAST = 0.2
+"""Weight of the contrastive loss beside the two of recognition."""
+BATCH = 512
+EPOCHS = 12
+NOISE = 0.3
 """Deviation of the noise added to standardised features."""
+REMEMBERS = 0.98
+"""Share of the averaged weights that a step leaves as it was."""
 
 OnStep = Callable[[dict[str, Any]], None]
 
@@ -46,32 +50,52 @@ def supervised_contrastive(embeddings: Tensor, groups: Tensor, temperature: floa
 
 
 class Heads(nn.Module):
-    """What only training needs: a projection that is contrasted, and a linear classifier of the effect."""
+    """What only training needs: a projection that is contrasted, and two linear classifiers of the effect:
+    from a processed clip, and from that and its difference from the dry clip."""
 
     def __init__(self, size: int, effects: int) -> None:
         super().__init__()
         self.projection = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, 64))
         self.effect = nn.Linear(size, effects)
+        self.change = nn.Linear(2 * size, effects)
 
 
 @torch.no_grad()
 def measure(encoder: EffectEncoder, heads: Heads, chunk: Chunk) -> dict[str, float]:
-    """On held-out clips: how often the effect is recognised, and how often the nearest clip of all has the
-    same effect and the same setting, out of those that have a partner."""
+    """On held-out clips: how often the effect is recognised from the clip alone and beside the dry clip, and
+    how often the nearest of all has the same effect and the same setting, out of clips with a partner."""
     encoder.eval()
     heads.eval()
-    embeddings = encoder.from_features(chunk.features)
+    embeddings, dry = (encoder.from_features(x.float()) for x in (chunk.features, chunk.dry))
     right = heads.effect(embeddings).argmax(dim=1) == chunk.effects
+    paired = chunk.groups > 0
+    beside = heads.change(torch.cat([embeddings, embeddings - dry], dim=1)).argmax(dim=1) == chunk.effects
     unit = nn.functional.normalize(heads.projection(embeddings), dim=1)
     nearest = (unit @ unit.T).fill_diagonal_(-2.0).argmax(dim=1)
-    paired = chunk.groups > 0
     same = chunk.groups[nearest] == chunk.groups
     alike = chunk.effects[nearest] == chunk.effects
     return {
-        "effect_recognised": float(right.float().mean()),
+        "effect_recognised": float(right[paired].float().mean()),
+        "recognised_beside_dry": float(beside[paired].float().mean()),
         "partner_nearest": float(same[paired].float().mean()),
-        "neighbour_same_effect": float(alike.float().mean()),
+        "neighbour_same_effect": float(alike[paired].float().mean()),
     }
+
+
+class Averaged:
+    """A copy of an encoder and its heads whose weights are a moving average of theirs over the steps."""
+
+    def __init__(self, encoder: EffectEncoder, heads: Heads) -> None:
+        self.encoder, self.heads = copy.deepcopy(encoder), copy.deepcopy(heads)
+        self._steps = 0
+
+    @torch.no_grad()
+    def follow(self, encoder: EffectEncoder, heads: Heads) -> None:
+        self._steps += 1
+        share = 1 - min(REMEMBERS, self._steps / (self._steps + 10))
+        for mine, other in ((self.encoder, encoder), (self.heads, heads)):
+            for old, new in zip(mine.parameters(), other.parameters(), strict=True):
+                old.lerp_(new, share)
 
 
 def fit(
@@ -86,7 +110,7 @@ def fit(
     learning_rate: float = 2e-3,
     on_epoch: OnStep | None = None,
 ) -> tuple[EffectEncoder, dict[str, Any]]:
-    """Train an encoder on features, and keep the epoch that is best on the held-out ones.
+    """Train an encoder on features; of its averaged weights, keep the epoch best on the held-out ones.
 
     Args:
         effects: how many, with "none".
@@ -99,11 +123,12 @@ def fit(
     started = time.monotonic()
     torch.manual_seed(seed)
     encoder = EffectEncoder(**(options or {}))
-    encoder.standardise(data.features)
+    encoder.standardise(data.features.float())
     heads = Heads(encoder.embedding_size, effects)
+    averaged = Averaged(encoder, heads)
     weights = [*encoder.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.05)
-    best, state = {"effect_recognised": -1.0}, copy.deepcopy(encoder.state_dict())
+    best, best_score, state = dict[str, float](), -1.0, copy.deepcopy(encoder.state_dict())
     done = best_epoch = 0
     progress = 0.0
     while progress < 1.0:
@@ -111,12 +136,17 @@ def fit(
         heads.train()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * min(1.0, (done + 1) / 3) * max(1 - progress, 0.02)
-        losses = [_step(encoder, heads, optimiser, batch) for batch in _batches(data)]
+        losses = []
+        for batch in _batches(data):
+            losses.append(_step(encoder, heads, optimiser, batch))
+            averaged.follow(encoder, heads)
         done += 1
         progress = min(1.0, max(done / (epochs or EPOCHS), (time.monotonic() - started) / seconds))
-        figures = measure(encoder, heads, held_out)
-        if figures["effect_recognised"] > best["effect_recognised"]:
-            best, best_epoch, state = figures, done, copy.deepcopy(encoder.state_dict())
+        figures = measure(averaged.encoder, averaged.heads, held_out)
+        score = figures["effect_recognised"] + figures["recognised_beside_dry"]
+        if score > best_score:
+            best, best_score, best_epoch = figures, score, done
+            state = copy.deepcopy(averaged.encoder.state_dict())
         if on_epoch is not None:
             loss = sum(losses) / max(1, len(losses))
             on_epoch({"epoch": done, "loss": loss, "progress": progress, **figures})
@@ -131,14 +161,19 @@ def _batches(data: Chunk) -> Iterable[Chunk]:
     )
     for index in order.split(BATCH):
         if len(index) > 1:
-            yield Chunk(data.features[index], data.effects[index], data.groups[index])
+            yield data[index]
 
 
 def _step(encoder: EffectEncoder, heads: Heads, optimiser: torch.optim.Optimizer, batch: Chunk) -> float:
-    noise = NOISE * encoder.scale * torch.randn_like(batch.features)
-    embeddings = encoder.from_features(batch.features + noise)
-    loss = nn.functional.cross_entropy(heads.effect(embeddings), batch.effects, label_smoothing=0.05)
-    loss = loss + 0.5 * supervised_contrastive(heads.projection(embeddings), batch.groups)
+    through = batch.groups > 0
+    features = torch.cat([batch.features, batch.dry[through]]).float()
+    embeddings = encoder.from_features(features + NOISE * encoder.scale * torch.randn_like(features))
+    own, dry = embeddings[: len(batch)], embeddings[len(batch) :]
+    change = heads.change(torch.cat([own[through], own[through] - dry], dim=1))
+    loss = nn.functional.cross_entropy(heads.effect(own), batch.effects, label_smoothing=0.05)
+    if bool(through.any()):
+        loss = loss + nn.functional.cross_entropy(change, batch.effects[through], label_smoothing=0.05)
+    loss = loss + CONTRAST * supervised_contrastive(heads.projection(own), batch.groups)
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -171,6 +206,7 @@ def pretrain_effect_encoder(
 
     def on_epoch(event: dict[str, Any]) -> None:
         text = f"epoch {event['epoch']}, effect recognised {event['effect_recognised']:.3f}"
+        text += f", beside the dry clip {event['recognised_beside_dry']:.3f}"
         done = COLLECTING + (1 - COLLECTING) * event["progress"]
         elapsed = time.monotonic() - began
         job.say({"event": "step", "step": len(chunks), "progress": done, "seconds": elapsed, "text": text})

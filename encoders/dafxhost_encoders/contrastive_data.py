@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ PAPER_EFFECTS = (
 """The nine effects of Grant 2023."""
 SAMPLES = 131_072
 PAIRS = 8
-"""Pairs of each effect in a chunk."""
+"""Pairs of recordings in a chunk."""
 CORPUS_BANK = 200
 
 
@@ -55,21 +56,28 @@ class Chunk:
     """N clips, as features.
 
     Attributes:
-        features: `[N, F]`.
+        features: `[N, F]`, in half precision.
+        dry: `[N, F]`, features of the same clips before the effect.
         effects: `[N]`, number of the effect; the number after the last one is "none", the clip left dry.
         groups: `[N]`; clips with one effect at one setting, and no others, have the same number.
     """
 
     features: Tensor
+    dry: Tensor
     effects: Tensor
     groups: Tensor
 
     def __len__(self) -> int:
         return len(self.effects)
 
+    def __getitem__(self, index: Tensor) -> Chunk:
+        return Chunk(self.features[index], self.dry[index], self.effects[index], self.groups[index])
+
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
-    return Chunk(*(torch.cat([getattr(c, key) for c in chunks]) for key in ("features", "effects", "groups")))
+    return Chunk(
+        *(torch.cat([getattr(c, key) for c in chunks]) for key in ("features", "dry", "effects", "groups"))
+    )
 
 
 def make_source(data: Path | None, split: Split, seed: int, bank: int = CORPUS_BANK) -> AudioSource:
@@ -93,8 +101,8 @@ def make_source(data: Path | None, split: Split, seed: int, bank: int = CORPUS_B
 class Chunks:
     """Makes chunks without end; close it, or use it in a `with` statement.
 
-    Chunk k depends on the seed and k alone. In it are, of each effect, `pairs` settings on two recordings
-    each, drawn and redrawn as in `dafxhost.data.examples`, and `pairs` / 8 clips left dry.
+    Chunk k depends on the seed and k alone. In it are `pairs` pairs of recordings, each through every effect
+    at a setting of its own, drawn and redrawn as in `dafxhost.data.examples`, and the same clips left dry.
 
     Args:
         effects: names, at least two. workers: plugin processes of each effect. samples: of a clip.
@@ -130,24 +138,38 @@ class Chunks:
 
     def chunk(self, index: int) -> Chunk:
         """Raises DafxhostError: an effect is not there, or no setting of it does anything sensible."""
-        clips, effects, groups = [], [], []
+        known: dict[bytes, Tensor] = {}
+        features, dry, effects, groups = [], [], [], []
         none = len(self.effects)
-        dry = max(1, self.pairs // 8)
         for number, examples in enumerate(self._examples):
-            batch = examples.batch(self.seed * 1000 + number, self.pairs, first=index * self.pairs)
-            own = (index * none + number) * self.pairs + np.arange(self.pairs) + 1
-            clips += [batch.target, batch.reference, batch.dry[:dry]]
-            # An example that was given up is dry.
-            label = np.where(batch.applied, number, none)
-            own = np.where(batch.applied, own, 0)
-            effects += [label, label, np.full(dry, none)]
-            groups += [own, own, np.zeros(dry, int)]
-        audio = torch.from_numpy(np.concatenate(clips)[:, 0])
-        return Chunk(
-            self.features(audio),
-            torch.from_numpy(np.concatenate(effects)).long(),
-            torch.from_numpy(np.concatenate(groups)).long(),
-        )
+            # One seed for all: effects differ, recordings do not, so that only effects tell clips apart.
+            batch = examples.batch(self.seed, self.pairs, first=index * self.pairs)
+            # An example that was given up is dry, and dry clips are in already.
+            kept = torch.from_numpy(batch.applied)
+            own = (index * none + number) * self.pairs + torch.arange(self.pairs) + 1
+            for wet, before in ((batch.target, batch.dry), (batch.reference, batch.reference_dry)):
+                features.append(self._of(wet)[kept])
+                dry.append(self._remembered(before, known)[kept])
+                effects.append(torch.full((self.pairs,), number)[kept])
+                groups.append(own[kept])
+        left = torch.stack(list(known.values()))
+        effects.append(torch.full((len(left),), none))
+        groups.append(torch.zeros(len(left), dtype=torch.long))
+        parts = ([*features, left], [*dry, left], effects, groups)
+        return Chunk(*(torch.cat(part) for part in parts))
+
+    def _of(self, clips: np.ndarray) -> Tensor:
+        return self.features(torch.from_numpy(clips[:, 0])).half()
+
+    def _remembered(self, clips: np.ndarray | None, known: dict[bytes, Tensor]) -> Tensor:
+        """Features of dry clips, most of which come once for each effect."""
+        if clips is None:
+            raise UsageError("these examples do not keep their second dry half")
+        keys = [hashlib.sha256(clip.tobytes()).digest() for clip in clips]
+        new = [k for k, key in enumerate(keys) if key not in known]
+        if new:
+            known.update(zip([keys[k] for k in new], self._of(clips[new]), strict=True))
+        return torch.stack([known[key] for key in keys])
 
     def __iter__(self) -> Iterator[Chunk]:
         index = 0

@@ -17,6 +17,9 @@ CLIP = 6.0
 class EffectEncoder(Encoder):
     """Fixed features of what effects leave behind -> multi-layer perceptron -> `[B, D]`.
 
+    A quarter of D is a linear map of the features instead: in the difference of a processed and a dry clip,
+    what content adds to a feature then cancels.
+
     Features and what they see are in `effect_features`; `dafxhost pretrain effect-encoder` trains the rest.
     Level is no part of the embedding, since clips are scaled to one peak. Deterministic in eval mode.
 
@@ -30,7 +33,7 @@ class EffectEncoder(Encoder):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, embedding_size: int = 128, hidden: int = 256, dropout: float = 0.2) -> None:
+    def __init__(self, embedding_size: int = 256, hidden: int = 256, dropout: float = 0.3) -> None:
         super().__init__(embedding_size, RATE, minimum_samples=MINIMUM)
         check_option("hidden", hidden, 1, 8192)
         self.hidden, self.dropout = hidden, dropout
@@ -48,8 +51,9 @@ class EffectEncoder(Encoder):
             nn.LayerNorm(hidden),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, embedding_size),
+            nn.Linear(hidden, embedding_size - embedding_size // 4),
         )
+        self.linear = nn.Linear(size, embedding_size // 4)
 
     def config(self) -> dict[str, Any]:
         return {"embedding_size": self.embedding_size, "hidden": self.hidden, "dropout": self.dropout}
@@ -65,4 +69,9 @@ class EffectEncoder(Encoder):
 
     def from_features(self, features: Tensor) -> Tensor:
         """`[B, F]` of `EffectFeatures` -> embeddings `[B, D]`."""
-        return self.layers(((features - self.mean) / self.scale).clamp(-CLIP, CLIP))
+        standard = self.standard(features)
+        return torch.cat([self.layers(standard), self.linear(standard)], dim=1)
+
+    def standard(self, features: Tensor) -> Tensor:
+        """`[B, F]` standardised, and clipped where audio is unlike any that was trained on."""
+        return ((features - self.mean) / self.scale).clamp(-CLIP, CLIP)

@@ -1,21 +1,21 @@
 """What audio effects leave behind in a recording, as numbers that depend little on what is played.
 
-Nothing here is trained. All of it takes mono clips `[B, T]` at 24 kHz, T from 32768 up, with a peak of 1.
+Nothing here is trained. All of it takes mono clips `[B, T]` at 24 kHz, T from 34304 up, with a peak of 1.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dafxhost_encoders.effect_bands import log_bands, power
+from dafxhost_encoders.effect_motion import Motion
 from dafxhost_encoders.style_statistics import StyleStatistics
 
 RATE = 24_000
-MINIMUM = 32_768
+MINIMUM = 34_304
 PIECE = 24 * RATE
 """Longer clips are cut into equal pieces of at most so many samples, whose features are averaged."""
 AT_ONCE = 8
@@ -29,18 +29,13 @@ _LAGS = (1, 2, 4, 8, 16)
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 
 
-def log_bands(low: int, high: int, count: int) -> list[tuple[int, int]]:
-    """At most `count` ranges of whole numbers from `low` to `high`, even on a logarithmic axis."""
-    edges = np.unique(np.round(np.geomspace(low, high, count + 1)).astype(int))
-    return [(int(a), int(b)) for a, b in itertools.pairwise(edges)]
-
-
 class EffectFeatures(nn.Module):
-    """Clips `[B, T]` -> `[B, size]`: style statistics, echoes and movements of level."""
+    """Clips `[B, T]` -> `[B, size]`: style statistics, echoes, movements of level and of the spectrum."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.style, self.echoes, self.movements = StyleStatistics(RATE), Echoes(), Movements()
+        self.style, self.echoes = StyleStatistics(RATE), Echoes()
+        self.movements, self.motion = Movements(), Motion()
         with torch.no_grad():
             self.size = self._piece(torch.zeros(1, MINIMUM)).shape[1]
 
@@ -58,7 +53,8 @@ class EffectFeatures(nn.Module):
     def _piece(self, audio: Tensor) -> Tensor:
         # An offset, which rectifiers leave, is for the style statistics only: it would hide all else.
         centred = audio - audio.mean(dim=1, keepdim=True)
-        return torch.cat([self.style.embed(audio), self.echoes(centred), self.movements(centred)], dim=1)
+        parts = [self.style.embed(audio), self.echoes(centred), self.movements(centred), self.motion(centred)]
+        return torch.cat(parts, dim=1)
 
 
 class Echoes(nn.Module):
@@ -75,6 +71,7 @@ class Echoes(nn.Module):
         self.register_buffer("short_window", torch.hann_window(_SHORT), persistent=False)
         self.long_bands = log_bands(4, _LONG // 2 - 1, 96)
         self.short_bands = log_bands(2, _SHORT // 2 - 1, 56)
+        self.wide_bands = log_bands(24, _LONG // 2 - 1, 12)
 
     def forward(self, audio: Tensor) -> Tensor:
         long = _cepstra(audio, self.get_buffer("long_window"), _LONG // 2)
@@ -84,6 +81,12 @@ class Echoes(nn.Module):
         for a, b in self.long_bands:
             part = steady[:, a:b]
             out += [part.amax(dim=1), part.amin(dim=1), part.square().mean(dim=1).sqrt()]
+        for a, b in self.wide_bands:
+            square = steady[:, a:b].square()
+            # Kurtosis: few high peaks in a range, or many low ones. 0.05 undoes the scale below.
+            out.append(
+                0.05 * ((square.square().mean(dim=1) + 1e-12) / (square.mean(dim=1) + 1e-6) ** 2).log()
+            )
         short = _cepstra(audio, self.get_buffer("short_window"), _SHORT // 2)
         mean, spread = short.mean(dim=1), short.std(dim=1, correction=0)
         unrest = short.diff(dim=1).abs().mean(dim=1) / (spread + 1e-4)
@@ -110,33 +113,26 @@ class Movements(nn.Module):
 
     def envelopes(self, audio: Tensor) -> Tensor:
         """Logarithms of the power in 7 bands and of all of it, every 10 ms, `[B, 8, frames]`."""
-        power = _power(audio, self.get_buffer("window"), _HOP)
-        parts = [power[:, a:b].mean(dim=1) for a, b in _CUTS]
-        return (torch.stack([*parts, power.mean(dim=1)], dim=1) / (4 * _HOP) + 1e-9).log()
+        spectrum = power(audio, self.get_buffer("window"), _HOP)
+        parts = [spectrum[:, a:b].mean(dim=1) for a, b in _CUTS]
+        return (torch.stack([*parts, spectrum.mean(dim=1)], dim=1) / (4 * _HOP) + 1e-9).log()
 
     def _lines(self, audio: Tensor) -> Tensor:
         """Lines in the spectrum of the squared signal: they stand at twice the frequency of a carrier."""
         square = audio.square()
         square = square - square.mean(dim=1, keepdim=True)
-        power = _power(square, self.get_buffer("long_window"), _LONG // 2).mean(dim=2)
-        power = (power / (power.mean(dim=1, keepdim=True) + 1e-12) + 1e-6).log()
-        means = [power[:, a:b].mean(dim=1) for a, b in self.fast]
-        peaks = [power[:, a:b].amax(dim=1) - mean for (a, b), mean in zip(self.fast, means, strict=True)]
+        lines = power(square, self.get_buffer("long_window"), _LONG // 2).mean(dim=2)
+        lines = (lines / (lines.mean(dim=1, keepdim=True) + 1e-12) + 1e-6).log()
+        means = [lines[:, a:b].mean(dim=1) for a, b in self.fast]
+        peaks = [lines[:, a:b].amax(dim=1) - mean for (a, b), mean in zip(self.fast, means, strict=True)]
         return torch.stack(means + peaks, dim=1)
-
-
-def _power(audio: Tensor, window: Tensor, hop: int) -> Tensor:
-    """`[B, T]` -> `[B, bins, frames]`; no frame reaches beyond the ends."""
-    n = window.shape[0]
-    spectrum = torch.stft(audio, n, hop, n, window, center=False, return_complex=True)
-    return spectrum.real.square() + spectrum.imag.square()
 
 
 def _cepstra(audio: Tensor, window: Tensor, hop: int) -> Tensor:
     """`[B, T]` -> `[B, frames, n / 2]`: the power cepstrum of each frame, up to half its length."""
-    power = _power(audio, window, hop)
-    floor = power.amax(dim=(1, 2), keepdim=True) * 1e-8 + 1e-12
-    return torch.fft.irfft((power + floor).log().transpose(1, 2))[..., : window.shape[0] // 2]
+    spectrum = power(audio, window, hop)
+    floor = spectrum.amax(dim=(1, 2), keepdim=True) * 1e-8 + 1e-12
+    return torch.fft.irfft((spectrum + floor).log().transpose(1, 2))[..., : window.shape[0] // 2]
 
 
 def _rates(envelope: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
@@ -144,13 +140,13 @@ def _rates(envelope: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
     centred = envelope - envelope.mean(dim=2, keepdim=True)
     frames = centred.shape[2]
     centred = centred * torch.hann_window(frames, device=envelope.device)
-    power = torch.fft.rfft(nn.functional.pad(centred, (0, max(0, 1024 - frames))), dim=2).abs().square()
+    spectrum = torch.fft.rfft(nn.functional.pad(centred, (0, max(0, 1024 - frames))), dim=2).abs().square()
     # The same 513 rates for clips of any length.
-    power = nn.functional.adaptive_avg_pool1d(power / frames, 513) + 1e-4
+    spectrum = nn.functional.adaptive_avg_pool1d(spectrum / frames, 513) + 1e-4
     out = []
     for a, b in ranges:
-        mean = power[:, :, a:b].mean(dim=2)
-        out += [mean.log(), (power[:, :, a:b].amax(dim=2) / mean).log()]
+        mean = spectrum[:, :, a:b].mean(dim=2)
+        out += [mean.log(), (spectrum[:, :, a:b].amax(dim=2) / mean).log()]
     return torch.cat(out, dim=1)
 
 
