@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 KEPT = ("error:", "warning:", "interrupted")
@@ -37,6 +39,21 @@ def note(text: str) -> None:
 
 def result_json(value: Any) -> None:
     result(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError now rather than after the work."""
+    from dafxhost.errors import OutputError
+
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path} cannot be written: it is a folder, or its folder is missing or read-only.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text at once, whole or not at all. Raises OutputError."""
+    from dafxhost.settings import write_whole
+
+    write_whole(path, text.encode("utf-8"))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

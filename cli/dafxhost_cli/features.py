@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dafxhost_cli.console import note, result, result_json, table
+from dafxhost_cli.console import check_writable, note, result, result_json, table, write_text
 from dafxhost_cli.options import Json, WorkersOption
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def features(
         raise UsageError(f"--select {select}: there are {len(names)} features to choose from")
     files = audio_files(places)
     if csv_file is not None:
-        _check_writable(csv_file)
+        check_writable(csv_file)
     rows = _measure(files, names, excerpt, workers, live=not as_json)
     if csv_file is not None:
-        _write(csv_file, _as_csv(names, rows))
+        write_text(csv_file, _as_csv(names, rows))
     values = [[row.values.get(name, float("nan")) for name in names] for row in rows if not row.error]
     analysis = analyse(names, np.array(values)) if len(values) > 1 else None
     chosen = analysis.select(select) if analysis is not None and select else []
@@ -75,15 +75,16 @@ def _measure(
     from dafxhost_cli.progress import Display
 
     done: dict[int, FileFeatures] = {}
-    began, shown = time.monotonic(), 0
+    began, shown, headed = time.monotonic(), 0, False
     width = max(len(str(f)) for f in files)
-    if live:
-        result("  ".join([" " * (width - 4) + "file", *[f"{name:>10}" for name in names]]))
     with Display() as display:
         for i, row in each_file(files, names, excerpt=excerpt, workers=workers):
             done[i] = row
             while shown in done:
-                if live:
+                if live and not done[shown].error:
+                    if not headed:
+                        result("  ".join([" " * (width - 4) + "file", *[f"{name:>10}" for name in names]]))
+                    headed = True
                     result(_line(done[shown], names, width))
                 shown += 1
             left = (time.monotonic() - began) / len(done) * (len(files) - len(done))
@@ -151,24 +152,3 @@ def _close(rows: list[FileFeatures]) -> None:
             note(f"left out: {row.error}")
     if all(row.error for row in rows):
         raise AudioFileError(f"none of the {len(rows)} files could be read; the reasons are above.")
-
-
-def _check_writable(path: Path) -> None:
-    """Raise OutputError now rather than after the work."""
-    import os
-
-    from dafxhost.errors import OutputError
-
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path} cannot be written: it is a folder, or its folder is missing or read-only.")
-
-
-def _write(path: Path, text: str) -> None:
-    from dafxhost.errors import OutputError
-
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

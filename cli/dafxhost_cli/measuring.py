@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dafxhost_cli import completion
-from dafxhost_cli.console import note, result, table
+from dafxhost_cli.console import check_writable, note, result, table, write_text
 from dafxhost_cli.options import ExecutorOption, Json, ProviderOption, ReportOption, SeedOption, WorkersOption
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def evaluate(
 
     check_kind(executor or "processes")
     if output is not None:
-        _check_writable(output)
+        check_writable(output)
     if report is not None:
         from dafxhost.report.page import check_report
 
@@ -67,7 +67,7 @@ def evaluate(
             progress=_Progress(display, loaded.samples / loaded.sample_rate),
         )  # fmt: skip
     if output is not None:
-        _write(output, done.to_markdown())
+        write_text(output, done.to_markdown())
     if as_json:
         result(done.to_json())
     else:
@@ -122,27 +122,3 @@ def _show(done: Evaluation) -> None:
     result(table(("parameter", "measure", "value"), parameters))
     failed = f", {done.failed} failed" if done.failed else ""
     result(f"\n{done.examples} examples, {done.applied} of them with the effect{failed}")
-
-
-def _check_writable(output: Path) -> None:
-    """Raise OutputError now rather than after the work."""
-    import os
-
-    from dafxhost.errors import OutputError
-
-    folder = output.parent
-    if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(
-            f"{output} cannot be written: it is a folder, or its folder is missing or read-only."
-        )
-
-
-def _write(output: Path, text: str) -> None:
-    from dafxhost.errors import OutputError
-
-    beside = output.with_name(f".{output.name}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(output)
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written: {error.strerror}.") from error

@@ -75,13 +75,10 @@ class ExampleBatch:
             "inaudible", "senseless" or "failed" (not finite, or not rendered); "new_clips"; examples
             "not_applied" by chance and "given_up". What never happened is 0 or absent.
         seed, first: what `Examples.batch` was called with.
-<<<<<<< HEAD
         pairs: kind of the examples, see `dafxhost.data.pairs`.
         input_settings: `[B, P]`, the setting of the input, or None where it is dry.
-=======
         reference_dry: `[B, 1, T]` float32, half B before the effect, which training must not look at; None
             where whoever made the batch has not kept it.
->>>>>>> pre2
     """
 
     dry: np.ndarray
@@ -93,12 +90,9 @@ class ExampleBatch:
     counts: dict[str, int]
     seed: int = 0
     first: int = 0
-<<<<<<< HEAD
     pairs: str = "ab"
     input_settings: np.ndarray | None = None
-=======
     reference_dry: np.ndarray | None = None
->>>>>>> pre2
 
     def __len__(self) -> int:
         return len(self.names)
@@ -312,12 +306,9 @@ class Examples:
             counts=dict(counts),
             seed=seed,
             first=first,
-<<<<<<< HEAD
             pairs=kind.name,
             input_settings=settings[:, kind.input_column].copy() if kind.input_column >= 0 else None,
-=======
-            reference_dry=np.stack([draft.halves[1] for draft in drafts]),
->>>>>>> pre2
+            reference_dry=dry[kind.reference_row] if kind.reference_row else None,
         )
 
     @staticmethod
