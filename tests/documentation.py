@@ -105,6 +105,8 @@ def prepared(words: list[str], folder: Path) -> list[str] | str:
         words = ["dafxhost", *words[2:]]
         if words[1] in ("test", "check"):
             return ".ci/run runs it"
+    if ">" in words:
+        words = words[: words.index(">")]
     while "=" in words[0]:  # a variable of the environment before the command
         words = words[1:]
     if words[0] in OUTSIDE:
