@@ -15,6 +15,7 @@ import argparse
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -133,7 +134,8 @@ def vote(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-    trees = ExtraTreesClassifier(300, min_samples_leaf=2, max_features=0.2, random_state=0)
+    grown: dict[str, Any] = {"min_samples_leaf": 2, "max_features": 0.2, "random_state": 0}
+    trees = ExtraTreesClassifier(300, **grown)
     clip = FunctionTransformer(np.clip, kw_args={"a_min": -6, "a_max": 6})
     regression = make_pipeline(StandardScaler(), clip, LogisticRegression(C=0.01, max_iter=300))
     said = [np.asarray(m.fit(train, labels).predict_proba(test)) for m in (trees, regression)]
