@@ -16,7 +16,7 @@ import psutil
 
 from dafxhost import Executor
 from lab_faults import HOSTS, RATE, audio, lab_effect_by
-from lab_surroundings import MARK, kill, marked, shared_memory
+from lab_surroundings import MARK, kill, left_in_shared_memory, marked, shared_memory
 
 ENDINGS = {  # the signal, and the exit status it must have
     "success": (None, 0),
@@ -63,7 +63,7 @@ def run_ending(kind: str, ending: str, bundle: Path, folder: Path) -> list[str]:
         found.append(f"no RenderError: {errors[-800:]}")
     psutil.wait_procs(marked(mark), timeout=3)
     found += kill(mark)
-    return found + [f"/dev/shm/{name} is left" for name in shared_memory() - shared]
+    return found + left_in_shared_memory(shared)
 
 
 def _parent(kind: str, ending: str, bundle: str, folder: str) -> None:

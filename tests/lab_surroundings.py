@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -45,7 +46,7 @@ class Surroundings:
         changed = [name for name, fact in now.items() if fact != self._facts[name]]
         found = [f"{name}: {now[name]}, before {self._facts[name]}" for name in changed] + kill(self.mark)
         found += [f"{more} file descriptor {target}" for target, more in self._more_descriptors().items()]
-        return found + [f"/dev/shm/{name} is left" for name in shared_memory() - self._shared]
+        return found + left_in_shared_memory(self._shared)
 
     def _more_descriptors(self) -> Counter[str]:
         """Targets that are open more often than before."""
@@ -64,6 +65,18 @@ def descriptors() -> Counter[str]:
 def shared_memory() -> set[str]:
     """Files in /dev/shm, without those of other programs that may be at work on this machine."""
     return {name for name in os.listdir("/dev/shm") if not re.search("joblib|loky|ray|plasma", name)}
+
+
+def left_in_shared_memory(before: set[str]) -> list[str]:
+    """New files in /dev/shm that no living process has mapped: what a process at work there has, it uses."""
+    new = shared_memory() - before
+    if not new:
+        return []
+    mapped = ""
+    for process in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            mapped += "".join(line for line in process.read_text().splitlines() if "/dev/shm/" in line)
+    return [f"/dev/shm/{name} is left" for name in sorted(new & shared_memory()) if name not in mapped]
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -245,6 +245,7 @@ def test_start_up_is_measured_from_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert found["seconds"]["executor"]["median"] > found["seconds"]["loop"]["median"] > 0
 
 
+@pytest.mark.slow
 @needs("matplotlib")
 def test_scaling_measures_and_draws(tmp_path: Path) -> None:
     report = scaling.run(["lab"], turns=1, small=True)
@@ -278,6 +279,7 @@ def test_plots_do_not_change_with_the_day(tmp_path: Path) -> None:
 SOAK = ["--renders", "2400", "--clips", "4", "--settings", "8", "--seconds", "0.01"]
 
 
+@pytest.mark.slow
 @needs("matplotlib")
 def test_the_soak_finds_a_leak(tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "soak.json"
@@ -290,6 +292,7 @@ def test_the_soak_finds_a_leak(tmp_path: Path, capsys: Any) -> None:
     assert total == pytest.approx(32_000, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_soak_passes_what_does_not_leak() -> None:
     assert soak.main([*SOAK, "--effect", "lab:Work"]) == 0
 

@@ -53,6 +53,7 @@ def check_page(opened: Any, path: Path, pictures: int) -> None:
     assert all(url.startswith(("file:", "data:")) for url in asked)
 
 
+@pytest.mark.slow
 def test_a_vae_has_everything(call: Call, weights: Path, page: Any, tmp_path: Path) -> None:
     code, out, err = call(
         "analyze", weights, "--effects", EFFECTS, "--examples", "4", "--no-umap", "--out", "found",

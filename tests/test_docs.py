@@ -26,7 +26,7 @@ ELSEWHERE = {
 """Commands that are not run here, and who runs them."""
 
 
-FIRST = ("README.md", "tutorial.md")
+FIRST = ("README.md",)
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -253,7 +253,7 @@ def test_draws_depend_on_the_seed_alone(two_effects: EffectClips) -> None:
     first, again = two_effects.start(6, (5,))(), two_effects.start(6, (5,))()
     np.testing.assert_array_equal(first.processed, again.processed)
     assert not np.array_equal(first.clean, two_effects.start(6, (6,))().clean)
-    assert set(two_effects.start(20, (7,), 1)().effects.tolist()) == {-1, 1}
+    assert set(two_effects.start(60, (7,), 1)().effects.tolist()) == {-1, 1}
 
 
 def test_effects_come_equally_often(two_effects: EffectClips) -> None:

@@ -232,6 +232,7 @@ def test_names_of_several_plugins_in_a_vst3(tmp_path: Path, monkeypatch: pytest.
     assert [found.location for found in scan([tmp_path])] == [f"{path}#Two A", f"{path}#Two B"]
 
 
+@pytest.mark.slow
 def test_a_vst3_of_two_plugins_and_one_of_two_buses(tmp_path: Path) -> None:
     need(not lab_pair_build.missing(), lab_pair_build.missing() or "dpf-source")
     pair, side = lab_pair_build.pair(tmp_path), lab_pair_build.side_chain(tmp_path)
