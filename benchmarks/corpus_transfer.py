@@ -58,10 +58,11 @@ def dafxhost(code: Path, *words: object) -> Any:
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "dafxhost_cli.main", *map(str, words), "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # There, because -m looks for packages in the current folder first.
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=code)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1] if words[0] == "train" else done.stdout)
+    return json.loads(done.stdout)
 
 
 def run(arm: Arm, options: argparse.Namespace) -> dict[str, Any]:
