@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,9 @@ class ClapAudio(Encoder):
 
 def _transformers() -> Any:
     try:
-        import transformers
+        return import_module("transformers")
     except ImportError as error:
         raise UsageError('the encoder clap needs transformers: pip install "dafxhost[clap]"') from error
-    return transformers
 
 
 def _structure(clap: Any, folder: Path) -> dict[str, Any]:
