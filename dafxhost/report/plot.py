@@ -133,10 +133,7 @@ def spread(
             f'<path d="M{middle:.1f} 60V940" style="stroke:{colour};stroke-width:3"/>'
         )
         parts.append(_strip(name, svg(grid(x, None) + inner), 2.6))
-    body = (
-        f'<div class="plot spreads" role="img" aria-label="{escape(alt)}">{"".join(parts)}{_under(x)}</div>'
-    )
-    return _figure(body, caption)
+    return _strips(parts, x, alt, caption)
 
 
 def intervals(
@@ -159,8 +156,13 @@ def intervals(
             f'style="stroke:{colour};stroke-width:3"/>'
         )
         parts.append(_strip(name, svg(grid(x, None) + inner), 1.9))
+    return _strips(parts, x, alt, caption)
+
+
+def _strips(strips: Sequence[str], x: Axis, alt: str, caption: str) -> str:
+    """One strip over the other, above one axis."""
     body = (
-        f'<div class="plot spreads" role="img" aria-label="{escape(alt)}">{"".join(parts)}{_under(x)}</div>'
+        f'<div class="plot spreads" role="img" aria-label="{escape(alt)}">{"".join(strips)}{_under(x)}</div>'
     )
     return _figure(body, caption)
 
