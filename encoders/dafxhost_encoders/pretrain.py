@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from dafxhost.encoders import save_encoder, weights_paths
 from dafxhost.errors import AudioFileError, OutputError, UsageError
+from dafxhost.settings import write_whole
 from dafxhost_encoders.autoencoder import Autoencoder, Quality, measure
 from dafxhost_encoders.effect_clips import Clips
 from dafxhost_encoders.epochs import Epochs, make_epoch
@@ -308,10 +308,4 @@ def check_writable(path: Path) -> None:
 
 
 def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
