@@ -30,6 +30,7 @@ executor = Executor(lab_effect({processor!r}), workers=2, deadline=60)
 audio = np.zeros((4, 1, 100), np.float32)
 executor.render(audio, np.zeros((4, 2)), 24000)
 print(*[w.pid for w in executor._pool._workers], flush=True)
+input()
 {then}
 """
 BUSY = "executor.render(audio, np.ones((4, 2)), 24000)"
@@ -37,12 +38,15 @@ BUSY = "executor.render(audio, np.ones((4, 2)), 24000)"
 
 def start(processor: str, then: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     script = PARENT.format(here=str(HERE), processor=processor, then=then)
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert parent.stdout is not None
+    pipe = subprocess.PIPE
+    parent = subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert parent.stdin is not None and parent.stdout is not None
     workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     assert len(workers) == 2
+    # It goes on only now: a worker that had ended could not be watched any more, and a second line that
+    # came with the first would stay in readline's buffer, which communicate() does not see.
+    parent.stdin.write("\n")
+    parent.stdin.flush()
     return parent, workers
 
 
@@ -108,7 +112,8 @@ def test_a_program_with_its_executor_at_the_top_needs_no_guard(tmp_path):
     """multiprocessing would import the script again in every worker; this does not."""
     script = tmp_path / "script.py"
     script.write_text(PARENT.format(here=str(HERE), processor="Gain", then="print('torch' in sys.modules)"))
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=30)
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, input="\n", capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2 and done.stdout.endswith("False\n")
 
