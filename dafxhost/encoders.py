@@ -139,6 +139,11 @@ class Encoder(nn.Module, ABC):
         """
         raise NotImplementedError(f"{self.name} embeds single clips only")
 
+    def fit_pairs(self, dry: Tensor, reference: Tensor, targets: Tensor) -> None:
+        """Called once before training, for `pair`: embeddings `[N, D]` of inputs and references, and what the
+        controller is to tell of them, `[N, K]` (distributions over the values of all parameters).
+        """
+
     @property
     def frozen(self) -> bool:
         """True if nothing in it is trained."""

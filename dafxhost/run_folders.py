@@ -17,6 +17,8 @@ from dafxhost.errors import OutputError, RunError, UsageError
 
 CONFIG, LOG, STATE, POOL = "config.toml", "log.jsonl", "state.safetensors", "pool.safetensors"
 CHECKPOINTS = ("best", "supervised", "last")
+CONTROLLERS = Path(__file__).parent / "controllers"
+"""Runs that come with dafxhost, a folder an effect; docs/controllers.md says how they were trained."""
 
 
 @dataclass
@@ -61,6 +63,16 @@ def is_run(path: Path) -> bool:
     return any((path / name).is_file() for name in (CONFIG, *(f"{c}.json" for c in CHECKPOINTS)))
 
 
+def shipped_run(effect: str) -> Path | None:
+    """The run of an effect that comes with dafxhost, or None."""
+    return CONTROLLERS / effect if effect in shipped_effects() else None
+
+
+def shipped_effects() -> list[str]:
+    """Effects whose controllers come with dafxhost, in order."""
+    return sorted(p.name for p in CONTROLLERS.iterdir() if is_run(p)) if CONTROLLERS.is_dir() else []
+
+
 def list_runs(folder: str | Path = "runs") -> list[RunInfo]:
     """All runs in `folder`, the newest first. Raises RunError: there is no such folder."""
     try:
@@ -73,10 +85,15 @@ def list_runs(folder: str | Path = "runs") -> list[RunInfo]:
 
 
 def find_run(name: str | Path, folder: str | Path = "runs") -> Path:
-    """The run of that name in `folder`, or at that path. Raises RunError naming what there is."""
+    """The run of that name in `folder`, at that path, or, for an effect's name, the one that comes with
+    dafxhost. Raises RunError naming what there is.
+    """
     for path in (Path(folder) / name, Path(name)):
         if path.is_dir() and is_run(path):
             return path
+    shipped = shipped_run(str(name))
+    if shipped is not None:
+        return shipped
     try:
         known = [run.name for run in list_runs(folder)][:5]
     except RunError:

@@ -45,7 +45,7 @@ class TrainConfig:
         encoder_weights: a weights file for the encoder ("" for none); `encoder_frozen` says whether it is
             trained further.
         hidden, depth, dropout, bins: the controller's layers; `bins` is the number of values its distribution
-            over a continuous parameter has.
+            over a continuous parameter has; `sharpness`: how a setting is read off it (`Controller`).
         estimator: registered name of the gradient estimator; directions: of SPSA, averaged; step: how far it
             moves a parameter, on 0..1.
         space: "loss" (losses of the perturbed renders; needed where phase moves) or "signal" (differences of
@@ -57,10 +57,17 @@ class TrainConfig:
         sample_rate: Hz. samples: T, samples in each half of an example. loss_samples: samples of the excerpt
             on which the end-to-end loss is taken (0: all of T).
         apply_probability: how often an example has the effect at all (Grant 2023: 0.9).
+        proxy_clips: clips of the pool on which a proxy of the loss is learned (`dafxhost.training.proxy`),
+            through which the controller is then trained for proxy_steps at a peak learning rate of
+            proxy_rate, before the end-to-end phase; 0 for no such phase. proxy_epoch: steps between its
+            validations.
+        weight_decay: of all networks.
         supervised_batch, supervised_rate: examples a step and peak learning rate of the supervised phase.
         anchor: weight of the supervised loss kept beside the end-to-end loss (frozen encoders only).
         batch, rate: the same of the end-to-end phase. clip: largest gradient norm.
-        pool: supervised examples embedded beforehand (frozen encoders only).
+        pool: supervised examples embedded beforehand (frozen encoders only). reuse_pool: use them in the
+            end-to-end phase, too, which then embeds nothing. pool_from: the pool.safetensors of another run
+            of the same effect and encoder, to be used instead; keep_pool leaves it in the run at the end.
         supervised_steps, end_to_end_steps: 0 lets the budget decide; both (and `pool`) are fixed at the start
             of their phase from the measured speed.
         max_minutes: when training ends at the latest. pool_share, supervised_share: of it, for the two parts
@@ -94,6 +101,7 @@ class TrainConfig:
     depth: int = 3
     dropout: float = 0.1
     bins: int = 24
+    sharpness: float = 0.0
     estimator: str = "spsa"
     directions: int = 2
     step: float = 0.05
@@ -105,6 +113,11 @@ class TrainConfig:
     samples: int = 131072
     loss_samples: int = 65536
     apply_probability: float = 0.9
+    proxy_clips: int = 0
+    proxy_steps: int = 400
+    proxy_rate: float = 5e-4
+    proxy_epoch: int = 200
+    weight_decay: float = 1e-2
     supervised_batch: int = 64
     supervised_rate: float = 2e-3
     anchor: float = 0.05
@@ -112,6 +125,9 @@ class TrainConfig:
     rate: float = 1.5e-4
     clip: float = 1.0
     pool: int = 0
+    reuse_pool: bool = True
+    pool_from: str = ""
+    keep_pool: bool = False
     supervised_steps: int = 0
     end_to_end_steps: int = 0
     max_minutes: float = 8.0
@@ -130,9 +146,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "fft_sizes", tuple(self.fft_sizes))
         positive = "hidden depth directions step sample_rate supervised_batch supervised_rate batch rate clip"
-        positive += " max_minutes epoch_steps validation deadline"
+        positive += " max_minutes epoch_steps validation deadline proxy_rate proxy_epoch"
         natural = "alternatives anchor l1_weight loss_samples pool supervised_steps end_to_end_steps patience"
-        natural += " seed workers stretch_bank"
+        natural += " seed workers stretch_bank proxy_clips proxy_steps weight_decay sharpness"
         for name in positive.split():
             self._check(getattr(self, name) > 0, name, "must be above 0")
         for name in natural.split():

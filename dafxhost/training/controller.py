@@ -34,6 +34,9 @@ class Controller(nn.Module):
         parameters: of the effect, P of them, at least one.
         hidden, depth, dropout: width, number and dropout of the layers.
         bins: L, values a continuous parameter's distribution has, evenly spaced from 0 to 1.
+        sharpness: of decoding. 0: a continuous parameter is the mean within its distribution's mode. Above
+            0: the mean of the whole distribution raised to that power, which between unlikely values lies
+            in the middle of them, and can be trained to lie anywhere.
 
     Attributes:
         values: `[P, L]`, the setting on 0..1 that each entry of a distribution stands for.
@@ -56,12 +59,16 @@ class Controller(nn.Module):
         depth: int = 2,
         dropout: float = 0.1,
         bins: int = 24,
+        sharpness: float = 0.0,
     ) -> None:
         super().__init__()
         if not parameters:
             raise UsageError("an effect without parameters leaves nothing to learn")
         self.encoder = encoder
         self.options = {"hidden": hidden, "depth": depth, "dropout": dropout, "bins": bins}
+        if sharpness:  # runs of before have no such option
+            self.options["sharpness"] = sharpness
+        self.sharpness = sharpness
         discrete = [0 < p.levels <= MOST_LEVELS for p in parameters]
         counts = [p.levels if d else bins for p, d in zip(parameters, discrete, strict=True)]
         values = torch.zeros(len(counts), max(counts))
@@ -87,8 +94,12 @@ class Controller(nn.Module):
         return dict(self.options)
 
     @torch.no_grad()
-    def standardise(self, embeddings: Tensor) -> None:
-        """Take mean and deviation of `[N, D]` as those by which embeddings are standardised from now on."""
+    def standardise(self, dry: Tensor, reference: Tensor, settings: Tensor) -> None:
+        """Take means and deviations of embeddings `[N, D]` as what standardises them from now on."""
+        if self.encoder.pair_size:
+            targets = self.labels(settings.to(self.mean)).flatten(1)[:, self.mask.flatten()]
+            self.encoder.fit_pairs(dry.to(self.mean), reference.to(self.mean), targets)
+        embeddings = torch.cat([dry, reference]).to(self.mean)
         self.mean.copy_(embeddings.mean(dim=0))
         self.scale.copy_(embeddings.std(dim=0, correction=0) + 1e-2)
 
@@ -127,16 +138,25 @@ class Controller(nn.Module):
     def window(self, index: Tensor) -> Tensor:
         """Modes `[B, P]` -> `[B, P, L]` bool: the entries that belong to the mode."""
         entries = torch.arange(self.values.shape[1], device=index.device)
-        reach = torch.where(self.continuous, WINDOW, 0)[:, None]
+        reach = torch.where(self.continuous, self.values.shape[1] if self.sharpness else WINDOW, 0)[:, None]
         return ((entries - index[..., None]).abs() <= reach) & self.mask
 
     def decode(self, logits: Tensor) -> Tensor:
         """Logits `[B, P, L]` -> settings `[B, P]` on 0..1, with gradient for continuous parameters.
 
-        A discrete parameter takes its likeliest value, a continuous one the mean within its mode.
+        A discrete parameter takes its likeliest value, a continuous one a mean (see `sharpness`).
         """
-        weights = logits.softmax(dim=-1) * self.window(self.likeliest(logits))
+        power = self.sharpness or 1.0
+        weights = (power * logits).softmax(dim=-1) * self.window(self.likeliest(logits))
         return (weights * self.values).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1e-20)
+
+    def draw(self, logits: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Logits `[P, L]` -> settings `[count, P]` drawn from them; continuous ones lie anywhere in a bin."""
+        chosen = torch.multinomial(logits.softmax(dim=-1), count, replacement=True, generator=generator).T
+        settings = self.values.gather(1, chosen.T).T
+        width = torch.where(self.continuous, 1.0 / (self.options["bins"] - 1), 0.0)
+        jitter = torch.rand(settings.shape, generator=generator) - 0.5
+        return (settings + width * jitter).clamp(0, 1)
 
     def labels(self, settings: Tensor) -> Tensor:
         """Settings `[B, P]` -> the distributions `[B, P, L]` wanted for them.

@@ -99,7 +99,7 @@ class Objective:
         def one(i: int) -> tuple[Tensor, Tensor]:
             renders = futures[i].result()[0]
             wanted = target[i]
-            if self.excerpt:
+            if self.excerpt or batch.target is batch.dry:
                 wanted = renders[0] if batch.applied[i] else dry[i]
             return self._judge(renders, wanted, trial, i)
 

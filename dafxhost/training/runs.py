@@ -46,6 +46,7 @@ from dafxhost.run_folders import CONFIG as CONFIG
 from dafxhost.run_folders import LOG as LOG
 from dafxhost.run_folders import POOL as POOL
 from dafxhost.run_folders import STATE as STATE
+from dafxhost.run_folders import shipped_effects, shipped_run
 from dafxhost.settings import location
 from dafxhost.training.controller import Controller
 
@@ -84,6 +85,8 @@ def _is_of(card: dict[str, Any], effect: str) -> bool:
 def newest_run(folder: str | Path = "runs", effect: str | None = None) -> Path:
     """The run in `folder` that was written last and has a controller, of that effect if one is named.
 
+    Where there is none of that effect, it is the one that comes with dafxhost.
+
     Raises:
         RunError: there is none.
     """
@@ -101,10 +104,16 @@ def newest_run(folder: str | Path = "runs", effect: str | None = None) -> Path:
                 found.append((card.stat().st_mtime_ns, path.name, path))
         except (RunError, OSError):
             continue  # a damaged run is no reason not to find the others
+    shipped = shipped_run(effect) if effect and not found else None
+    if shipped is not None:
+        return shipped
     if not found:
         of = f" of effect {effect!r}" if effect else ""
         train = f" --effect {shlex.quote(effect)}" if effect else ""
-        raise RunError(f"no run{of} with a controller in {folder}; train one first: dafxhost train{train}")
+        come = "" if effect else f", or name an effect that comes with one: {', '.join(shipped_effects())}"
+        raise RunError(
+            f"no run{of} with a controller in {folder}; train one first: dafxhost train{train}{come}"
+        )
     return max(found)[2]
 
 
@@ -367,6 +376,13 @@ def load_run(path: str | Path, checkpoint: str | None = None, effect: Effect | N
     if effect is not None:
         run.check_effect(effect)
     return run
+
+
+def load_best(path: Path, controller: Controller) -> None:
+    """Put the weights of a run's best checkpoint into its controller, if there is one. Raises RunError."""
+    weights = path / "best.safetensors"
+    if weights.is_file():
+        load_weights(controller, safetensors.torch.load(weights.read_bytes()), weights)
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, torch.Tensor], where: Path) -> None:

@@ -32,7 +32,7 @@ from dafxhost.training.config import TrainConfig
 from dafxhost.training.controller import Controller
 from dafxhost.training.memory import keep_memory
 from dafxhost.training.objective import Objective
-from dafxhost.training.pool import Pool, PoolMaker
+from dafxhost.training.pool import Pool, PoolMaker, load_pool
 from dafxhost.training.recording import GradientWatch, Recorder, quantiles
 from dafxhost.training.scoring import score_settings
 from dafxhost.training.usage import CoreUsage
@@ -41,6 +41,8 @@ OnEvent = Callable[[dict[str, Any]], None]
 Batches = Callable[[int], tuple[Tensor, Tensor, Tensor]]
 WARM_UP = 20
 """Steps over which a learning rate rises."""
+TOGETHER = 16
+"""Clips embedded in one call."""
 RESERVE = 0.04
 """Share of the minutes kept for the last validation and for writing."""
 VALIDATION_BANK = 40
@@ -114,6 +116,7 @@ class Session:
             depth=config.depth,
             dropout=config.dropout,
             bins=config.bins,
+            sharpness=config.sharpness,
         ).to(self.device)
         if config.encoder_frozen:
             self.controller.encoder.freeze()
@@ -126,6 +129,7 @@ class Session:
         self.about: dict[str, Any] = {
             "phase": "supervised",
             "step": 0,
+            "before": 0,
             "pool": config.pool,
             "pool_ready": False,
             "supervised_steps": config.supervised_steps,
@@ -142,6 +146,7 @@ class Session:
         self._found: dict[str, list[float]] = {}  # settings at the last validation
         self.consistent = True  # False while an update is half done: then no state is written
         self._supervised_batches: Batches | None = None
+        self._pool: Pool | None = None
         self._validation: ExampleBatch | None = None
         self._validation_embedded: tuple[Tensor, Tensor] | None = None
 
@@ -174,7 +179,7 @@ class Session:
 
     def _optimiser(self) -> torch.optim.AdamW:
         weights = [p for p in self.controller.parameters() if p.requires_grad]
-        return torch.optim.AdamW(weights, lr=1.0, weight_decay=1e-2)
+        return torch.optim.AdamW(weights, lr=1.0, weight_decay=self.config.weight_decay)
 
     def _examples(self, source: AudioSource) -> Examples:
         config = self.config
@@ -189,29 +194,45 @@ class Session:
             self._supervised_batches = self._pool_batches() if self.frozen else self._stream_batches()
         return self._supervised_batches
 
+    @property
+    def pooled(self) -> bool:
+        """Whether the end-to-end phase can use the pool's examples: they hold the inputs' audio."""
+        return self.frozen and self.config.reuse_pool and self.pool().audio.shape[-1] > 0
+
+    def pool(self) -> Pool:
+        """The pool, which is made first, or read: from another run, or after an interruption."""
+        if self._pool is None:
+            config, about, saved = self.config, self.about, self.path / runs.POOL
+            if about["pool_ready"] or config.pool_from:
+                self._pool = load_pool(Path(config.pool_from or saved), self._pool_facts())
+            else:
+                self._pool = self._make_pool()
+                runs.save_state(saved, self._pool.tensors(), self._pool_facts())
+            if not about["pool_ready"]:
+                about["pool"], about["pool_ready"] = len(self._pool), True
+                pool = self._pool
+                self.controller.standardise(
+                    pool.dry[pool.clip].float(), pool.reference.float(), pool.settings
+                )
+                self._save_state()
+        return self._pool
+
+    def _pool_facts(self) -> dict[str, Any]:
+        """What a pool must have been made with to be of use here."""
+        config, encoder = self.config, self.controller.encoder
+        return {
+            "effect": config.effect, "encoder": encoder.name, "embedding_size": encoder.embedding_size,
+            "sample_rate": config.sample_rate, "samples": config.samples, "pairs": config.pairs,
+        }  # fmt: skip
+
     def _pool_batches(self) -> Batches:
-        """Batches of the pool, which is made first, or read if the run was interrupted after that."""
-        config, about = self.config, self.about
-        saved = self.path / runs.POOL
-        if about["pool_ready"]:
-            tensors, _ = runs.load_state(saved)
-            pool = Pool(**tensors)
-        else:
-            pool = self._make_pool()
-            runs.save_state(saved, pool.tensors(), {})
-            about["pool"], about["pool_ready"] = len(pool), True
-            self.controller.standardise(
-                torch.cat([pool.dry[:4096], pool.reference[:4096]]).float().to(self.device)
-            )
-            self._save_state()
+        config, pool = self.config, self.pool()
 
         def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
             rng = np.random.default_rng([config.seed, 6, step])
             rows = torch.from_numpy(rng.integers(0, len(pool), config.supervised_batch))
-            dry, reference = (
-                embedded[rows].float().to(self.device) for embedded in (pool.dry, pool.reference)
-            )
-            return dry, reference, pool.settings[rows].to(self.device)
+            dry, reference = pool.dry[pool.clip[rows]].float(), pool.reference[rows].float()
+            return dry.to(self.device), reference.to(self.device), pool.settings[rows].to(self.device)
 
         return batch
 
@@ -251,7 +272,7 @@ class Session:
         embed, rate = self.controller.embed, self.config.sample_rate
         if self.frozen and self.cores > 1:
             embedded = torch.cat(
-                list(self.threads.map(lambda i: embed(audio[i : i + 1], rate), range(len(audio))))
+                list(self.threads.map(lambda some: embed(some, rate), audio.split(TOGETHER)))
             )
         else:
             embedded = embed(audio, rate)
@@ -318,7 +339,8 @@ class Session:
             runs.save_controller(self.path, "best", self.controller, self._figures())
         runs.save_controller(self.path, "last", self.controller, self._figures())
         done = self.executor.stats - stats if stats is not None else None
-        total = about["supervised_steps"] if phase == "supervised" else about["end_to_end_steps"]
+        totals = {"supervised": about["supervised_steps"], "proxy": self.config.proxy_steps}
+        total = totals.get(phase, about["end_to_end_steps"])
         entry = {
             "phase": phase, "step": about["step"], "steps": total, "batch": steps, "loss": _mean(losses),
             "validation": value, "best": about["best"], "untouched": about["untouched"],
@@ -381,9 +403,8 @@ class Session:
         return max(0.0, round(self.deadline - time.monotonic(), 1))
 
     def _count(self) -> int:
-        """Steps done in both phases."""
-        before = self.about["supervised_steps"] if self.about["phase"] != "supervised" else 0
-        return before + self.about["step"]
+        """Steps done in all phases."""
+        return self.about["before"] + self.about["step"]
 
     def _event(self, event: str, **values: Any) -> None:
         if event == "start":

@@ -10,7 +10,8 @@ it would have had.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from dafxhost.chains import canonical
+from dafxhost.data.examples import ExampleBatch
 from dafxhost.data.stream import ExampleStream
 from dafxhost.effects import Effect
 from dafxhost.errors import OutputError, RunError, UsageError
@@ -27,6 +29,7 @@ from dafxhost.registry import effect as find_effect
 from dafxhost.tracking import make_trackers
 from dafxhost.training import runs
 from dafxhost.training.config import TrainConfig
+from dafxhost.training.proxy_phase import proxy_phase
 from dafxhost.training.session import OnEvent, Session, mix
 
 SLOW_STEPS, MEASURED = 2, 20
@@ -158,13 +161,16 @@ class _Training(Session):
         )  # fmt: skip
         try:
             reason = self._supervised() if self.about["phase"] == "supervised" else ""
+            if not reason and self.about["phase"] == "proxy":
+                self._proxy()
             if not reason:
                 reason = self._end_to_end()
         except KeyboardInterrupt:
             self._interrupted()
             raise
         self._save_state()
-        (self.path / runs.POOL).unlink(missing_ok=True)
+        if not self.config.keep_pool:
+            (self.path / runs.POOL).unlink(missing_ok=True)
         seconds = time.monotonic() - self.began
         result = TrainResult(
             self.path, reason, self.about["best"], self.about["supervised"], self.about["untouched"],
@@ -203,30 +209,38 @@ class _Training(Session):
         self._epoch("supervised", losses, timer, about["step"] - first)
         about["supervised"] = about["last"]
         runs.save_controller(self.path, "supervised", self.controller, self._figures())
-        about.update(phase="end-to-end", step=0, since_best=0)
+        self._next_phase("proxy")
+        return ""
+
+    def _proxy(self) -> None:
+        proxy_phase(self)
+        self._next_phase("end-to-end")
+
+    def _next_phase(self, phase: str) -> None:
+        """Begin a phase, from the best controller so far."""
+        about = self.about
+        about.update(phase=phase, before=about["before"] + about["step"], step=0, since_best=0)
+        runs.load_best(self.path, self.controller)
         self.optimiser = self._optimiser()
         self._save_state()
-        return ""
 
     def _end_to_end(self) -> str:
         """The loss of what the plugin makes of the settings. Returns why training ended."""
         config, about = self.config, self.about
         torch.set_num_threads(1 if self.cores > 1 else self.torch_threads)
-        examples = self._examples(self.source)
-        seed = mix(config.seed, 2)
         losses: list[float] = []
         timer, since, pace = time.monotonic(), about["step"], _Pace()
         stats = self.executor.stats
         self.usage.take()
-        with ExampleStream(examples, config.batch, seed, start=about["step"], ahead=2) as stream:
+        with self._fresh_batches() as fresh:
             while not about["end_to_end_steps"] or about["step"] < about["end_to_end_steps"]:
                 step = about["step"]
                 if time.monotonic() > self.deadline:
                     return self._finish("max_minutes", losses, timer, about["step"] - since)
-                batch = next(stream)
+                batch, dry, reference = fresh(step)
                 self._seed(3, step)
                 self._rate(config.rate, step, about["end_to_end_steps"])
-                logits = self.controller(*self._embed(batch))
+                logits = self.controller(dry, reference)
                 generator = torch.Generator().manual_seed(mix(config.seed, 4, step))
                 surrogate, values = self.objective(
                     logits, batch, generator, np.random.default_rng([config.seed, 5, step])
@@ -255,6 +269,31 @@ class _Training(Session):
                     if config.patience and about["since_best"] >= config.patience:
                         return "patience"
         return self._finish("finished", losses, timer, about["step"] - since)
+
+    @contextmanager
+    def _fresh_batches(self) -> Iterator[Callable[[int], tuple[ExampleBatch, Tensor, Tensor]]]:
+        """What gives each step of the end-to-end phase its examples, and the embeddings of their clips."""
+        config, seed = self.config, mix(self.config.seed, 2)
+        if self.pooled:
+            pool = self.pool()
+
+            def pooled(step: int) -> tuple[ExampleBatch, Tensor, Tensor]:
+                rng = np.random.default_rng([seed, step])
+                batch, dry, reference = pool.batch(rng, config.batch, config.apply_probability)
+                return batch, dry.to(self.device), reference.to(self.device)
+
+            yield pooled
+            return
+        examples = self._examples(self.source)
+        with ExampleStream(examples, config.batch, seed, start=self.about["step"], ahead=2) as stream:
+
+            def streamed(step: int) -> tuple[ExampleBatch, Tensor, Tensor]:
+                batch = next(stream)
+                # A trained encoder's dropout is seeded by the step.
+                self._seed(3, step)
+                return batch, *self._embed(batch)
+
+            yield streamed
 
     def _finish(self, reason: str, losses: list[float], timer: float, steps: int) -> str:
         if steps:

@@ -18,7 +18,7 @@ RATE = 24_000
 MINIMUM = 34_304
 PIECE = 24 * RATE
 """Longer clips are cut into equal pieces of at most so many samples, whose features are averaged."""
-AT_ONCE = 8
+AT_ONCE = 16
 """Clips worked on together: more of them only take more memory."""
 
 _LONG, _SHORT = 32_768, 2_048

@@ -44,6 +44,11 @@ def dafxhost_encoders() -> list[EncoderSpec]:
             "Fixed features of what effects leave behind and a small network, trained contrastively.",
         ),
         EncoderSpec(
+            "effect-features",
+            "dafxhost_encoders.feature_encoder:FeatureEncoder",
+            "The effect encoder's fixed features of input and reference; nothing to train.",
+        ),
+        EncoderSpec(
             "afx-rep",
             "dafxhost_encoders.checkpoints.cnn14:AfxRep",
             "AFx-Rep (Steinmetz 2024) from its checkpoint (option weights=FILE), frozen; sees stereo.",
