@@ -9,6 +9,8 @@ from typing import Any
 from dafxhost.errors import UsageError
 from dafxhost.training.scoring import Details
 
+MEASURES = ("mae", "pearson", "spearman", "accuracy", "unheard")
+"""Of parameters, in the order in which they are shown; see `Evaluation.parameters`."""
 MISSING = "-"
 """Shown for a figure that there is not."""
 
@@ -171,7 +173,11 @@ class Evaluation:
             if name == "mr-stft" or not all(name in r.metrics for r in self.rows):
                 continue
             digits, than = digits_of(metric["unit"]), relation_of(metric["better"])
-            lines += ["", f"| {heading_of(metric)} (95 %) | mean | median | {than} |", "|---|---|---|---|"]
+            lines += [
+                "",
+                f"| {heading_of(metric)} | mean (95 %) | median | {than} (95 %) |",
+                "|---|---|---|---|",
+            ]
             for r in self.rows:
                 f = r.metrics[name]
                 relative = f.relative_text(3 if metric["better"] == "lower" else digits)
@@ -186,10 +192,11 @@ class Evaluation:
     def _parameters(self) -> list[str]:
         if not self.parameters:
             return []
-        lines = ["", "| parameter | measure | value |", "|---|---|---|"]
+        lines = ["", f"| parameter | {' | '.join(MEASURES)} | |", "|---" * (len(MEASURES) + 2) + "|"]
         for name, measures in self.parameters.items():
-            mark = " (unidentifiable)" if name in self.unidentifiable else ""
-            lines += [f"| {name}{mark} | {measure} | {number(v)} |" for measure, v in measures.items()]
+            mark = "unidentifiable" if name in self.unidentifiable else ""
+            values = " | ".join(number(measures[m]) if m in measures else "" for m in MEASURES)
+            lines.append(f"| {name} | {values} | {mark} |")
         return [*lines, "", self.identification_text()]
 
     def identification_text(self) -> str:
