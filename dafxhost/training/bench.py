@@ -20,7 +20,7 @@ from dafxhost.training import identification, runs
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.protocols import Protocol
 from dafxhost.training.runs import Run
-from dafxhost.training.scoring import distances, level_renders
+from dafxhost.training.scoring import distances, level_renders, score_columns
 from dafxhost.training.session import make_source
 from dafxhost.training.stopwatch import Stopwatch
 
@@ -147,32 +147,24 @@ class Bench:
 
         return np.stack(list(self.threads.map(one, range(len(made)))))
 
-    def _render(self, made: ExampleBatch, settings: np.ndarray) -> np.ndarray:
-        """`[B, K, C, T]` as they come out."""
-        with self.watch("renders"):
-            return self.executor.render(made.dry, settings, self.run.sample_rate, on_error="nan")
-
     def _scores(self, made: ExampleBatch, settings: np.ndarray) -> np.ndarray:
         """MR-STFT `[B, K]` of settings `[B, K, P]`."""
-        renders = self._render(made, settings)
-
-        def one(i: int) -> np.ndarray:
-            levelled = level_renders(renders[i], made.target[i], self.protocol)
-            return distances(levelled, made.target[i], self.distance)
-
-        return np.stack(list(self.threads.map(one, range(len(made)))))
+        return score_columns(
+            made, settings, self.executor, self.distance, self.run.sample_rate, self.threads,
+            protocol=self.protocol,
+        )  # fmt: skip
 
     def _everything(self, made: ExampleBatch, settings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(MR-STFT `[B, K + 1]`, other metrics `[B, K + 1, M]`) of settings `[B, K, P]`, of which the last is
         the true one, and of the input left alone.
         """
-        renders = self._render(made, settings)
+        with self.watch("renders"):
+            renders = self.executor.render(made.dry, settings, self.run.sample_rate, on_error="nan")
 
         def one(i: int) -> tuple[np.ndarray, np.ndarray]:
-            wet = np.concatenate([renders[i], made.dry[i : i + 1]])
+            levelled = level_renders(renders[i], made.target[i], self.protocol, made.dry[i])
             if not made.applied[i]:
-                wet[-2] = made.dry[i]  # nothing was done to this one, and the oracle knows
-            levelled = level_renders(wet, made.target[i], self.protocol)
+                levelled[-2] = levelled[-1]  # nothing was done to this one, and the oracle knows
             with self.watch("MR-STFT"):
                 scores = distances(levelled, made.target[i], self.distance)
             with self.watch("other metrics"):

@@ -39,10 +39,17 @@ class Details:
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def level_renders(renders: np.ndarray, target: np.ndarray, protocol: Protocol = GRANT) -> np.ndarray:
-    """Renders `[K, C, T]` at the level at which the protocol compares them with the target `[C, T]`."""
-    # By its peak first: what equals the target is then equal to the bit, and needs no second gain.
+def level_renders(
+    renders: np.ndarray, target: np.ndarray, protocol: Protocol = GRANT, untouched: np.ndarray | None = None
+) -> np.ndarray:
+    """Renders `[K, C, T]` at the level at which the protocol compares them with the target `[C, T]`.
+
+    Then the input left alone `[C, T]`, if given, whose peak is at -12 dBFS already.
+    """
+    # By their peak first: what equals the target is then equal to the bit, and gets no second gain.
     levelled = normalise_peak(renders)
+    if untouched is not None:
+        levelled = np.concatenate([levelled, untouched[None]])
     return levelled if protocol.level == "peak" else match_rms(levelled, target)
 
 
@@ -74,19 +81,19 @@ def score_columns(
     threads: Threads,
     *,
     untouched: bool = False,
+    protocol: Protocol = GRANT,
 ) -> np.ndarray:
     """MR-STFT `[B, K]` between targets and the dry inputs rendered with settings `[B, K, P]`.
 
-    Both are at a peak of -12 dBFS. NaN where a render failed. With `untouched` a last column for the input
+    Both are at the protocol's level. NaN where a render failed. With `untouched` a last column for the input
     left alone is added.
     """
     renders = executor.render(batch.dry, settings, sample_rate, on_error="nan")
 
     def one(i: int) -> np.ndarray:
-        wet = [normalise_peak(renders[i])]
-        if untouched:
-            wet.append(batch.dry[i : i + 1])
-        return distances(np.concatenate(wet), batch.target[i], distance)
+        dry = batch.dry[i] if untouched else None
+        levelled = level_renders(renders[i], batch.target[i], protocol, dry)
+        return distances(levelled, batch.target[i], distance)
 
     return np.stack(list(threads.map(one, range(len(batch)))))
 
