@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -109,7 +109,7 @@ def _magnitudes(channel: np.ndarray, size: int, hop: int) -> np.ndarray:
     return np.concatenate(list(_blocks(channel, size, hop)))
 
 
-def _blocks(channel: np.ndarray, size: int, hop: int) -> Any:
+def _blocks(channel: np.ndarray, size: int, hop: int) -> Iterator[np.ndarray]:
     """Magnitudes `[frames, bins]` of a channel `[T]`, some frames at a time."""
     reach = min(size // 2, len(channel) - 1)
     padded = np.pad(channel, reach, mode="reflect")

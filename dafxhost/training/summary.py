@@ -42,9 +42,12 @@ def rows_of(
     for i, name in enumerate(names):
         mean = scores[:, i].mean()
         ratio = mean / max(scores[:, -1].mean(), 1e-12)
-        values = (mean, np.median(scores[:, i]), *_interval(means[:, i]), ratio, *_interval(ratios[:, i]))
+        (low, high), (ratio_low, ratio_high) = _interval(means[:, i]), _interval(ratios[:, i])
         of_this = {metric: many[i] for metric, many in figures.items() if many}
-        rows.append(Row(name, *(float(v) for v in values), metrics=of_this))
+        median = float(np.median(scores[:, i]))
+        rows.append(
+            Row(name, float(mean), median, low, high, float(ratio), ratio_low, ratio_high, metrics=of_this)
+        )
     return tuple(rows)
 
 
@@ -55,16 +58,16 @@ def _figures(values: np.ndarray, lower: bool, weights: np.ndarray) -> list[Figur
     weights = weights[weights.sum(axis=1) > 0]
     if not len(kept) or not len(weights):
         return []
-    means, alone = _weighted(weights, kept), kept[:, -1].mean()
+    means, alone = _weighted(weights, kept), float(kept[:, -1].mean())
     figures = []
     for i in range(kept.shape[1]):
-        mean, relative = kept[:, i].mean(), (None, None, None)
+        mean, median = float(kept[:, i].mean()), float(np.median(kept[:, i]))
+        relative, ends = None, (None, None)
         if not lower:
-            relative = (mean - alone, *_interval(means[:, i] - means[:, -1]))
+            relative, ends = mean - alone, _interval(means[:, i] - means[:, -1])
         elif alone > NOTHING:
-            relative = (mean / alone, *_interval(means[:, i] / np.maximum(means[:, -1], 1e-12)))
-        fixed = (float(v) for v in (mean, np.median(kept[:, i]), *_interval(means[:, i])))
-        figures.append(Figure(*fixed, *(None if r is None else float(r) for r in relative), len(kept)))
+            relative, ends = mean / alone, _interval(means[:, i] / np.maximum(means[:, -1], 1e-12))
+        figures.append(Figure(mean, median, *_interval(means[:, i]), relative, *ends, len(kept)))
     return figures
 
 
