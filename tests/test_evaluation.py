@@ -11,6 +11,7 @@ import pytest
 
 from dafxhost.data.sources import FolderSource
 from dafxhost.errors import RunError, UsageError
+from dafxhost.metrics import DEFAULT, METRICS
 from dafxhost.training import evaluation, trainer
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.evaluation import Evaluation, evaluate
@@ -52,18 +53,51 @@ def test_the_controller_beats_every_simple_way(result: Evaluation) -> None:
         "supervised only",
         "random setting",
         "constant setting",
+        "true setting",
         "input left alone",
     ]
     ours = result.row("controller")
-    for name in names[2:]:
+    for name in ("random setting", "constant setting", "input left alone"):
         assert ours.mean < result.row(name).mean
     assert result.row("input left alone").ratio == 1.0
     for row in result.rows:
         assert row.low <= row.mean <= row.high and row.ratio_low <= row.ratio <= row.ratio_high
         assert row.ratio == pytest.approx(row.mean / result.row("input left alone").mean)
     assert result.examples == 24 and 0 < result.applied <= 24 and result.failed == 0
-    assert 0 <= result.parameters["tone"]["mae"] < 0.25 and 1 / 3 < result.parameters["mode"]["accuracy"] <= 1
+    tone, mode = result.parameters["tone"], result.parameters["mode"]
+    assert 0 <= tone["mae"] < 0.25 and tone["pearson"] > 0.5 and tone["spearman"] > 0.5
+    assert 1 / 3 < mode["accuracy"] <= 1
+    assert tone["unheard"] == 0 and result.unidentifiable == ()
+    assert result.identification["examples"] == result.applied
     assert set(result.constant) == {"tone", "mode"}
+
+
+def test_every_way_has_every_metric(result: Evaluation) -> None:
+    oracle, alone, ours = (result.row(n) for n in ("true setting", "input left alone", "controller"))
+    assert oracle.mean == oracle.high == oracle.ratio == 0
+    for row in result.rows:
+        assert tuple(row.metrics) == DEFAULT
+        for name, figure in row.metrics.items():
+            assert figure.low <= figure.mean <= figure.high and figure.examples == 24
+            assert oracle.metrics[name].mean == METRICS[name].perfect
+            at_rest = 1 if METRICS[name].lower else 0
+            assert alone.metrics[name].relative == pytest.approx(at_rest)
+    assert ours.metrics["mr-stft"].mean == ours.mean
+    for name in ("mel", "centroid", "lufs"):
+        assert ours.metrics[name].relative_high < 1
+    assert ours.metrics["mfcc"].relative_low > 0
+
+
+def test_level_matched_and_parallel(run: Path, heard: FolderSource) -> None:
+    done = evaluate(
+        run, heard, 6, seed=3, workers=1, protocol="level-matched", pairs="parallel", metrics=["rms", "crest"]
+    )
+    assert [m["name"] for m in done.metrics] == ["mr-stft", "crest"] and "by construction" in done.skipped[
+        "rms"
+    ]
+    assert done.row("true setting").mean == 0 < done.row("controller").mean
+    assert (done.protocol, done.pairs) == ("level-matched", "parallel")
+    assert done.details is not None and done.details.metrics["crest"].shape == (6, 6)
 
 
 def test_equal_calls_give_equal_figures(run: Path, heard: FolderSource, result: Evaluation) -> None:
@@ -75,9 +109,11 @@ def test_equal_calls_give_equal_figures(run: Path, heard: FolderSource, result: 
 
 def test_json_and_markdown(result: Evaluation) -> None:
     data = json.loads(result.to_json())
+    assert Evaluation.from_json(result.to_json()) == result
+    assert data["rows"][0]["metrics"]["crest"]["mean"] == result.row("controller").metrics["crest"].mean
     assert data["rows"][0]["ratio"] == result.row("controller").ratio
     text = result.to_markdown()
-    assert f"{result.row('controller').ratio:.3f}" in text and "| mode | accuracy |" in text
+    assert f"{result.row('controller').ratio:.3f}" in text and "| mode |" in text
 
 
 def test_effect_never_applied_is_no_division_by_zero(run: Path, heard: FolderSource) -> None:
@@ -87,7 +123,8 @@ def test_effect_never_applied_is_no_division_by_zero(run: Path, heard: FolderSou
 
 
 def test_a_search_is_measured_beside_the_controller(run: Path, heard: FolderSource) -> None:
-    done = evaluate(run, heard, 6, seed=3, workers=2, refine=30)
+    done = evaluate(run, heard, 6, seed=3, workers=2, refine=30, search=[8], metrics=["mel"])
+    assert done.row("8 renders alone").mean > 0
     refined, alone = done.row("controller and 30 renders"), done.row("30 renders alone")
     assert refined.mean < done.row("random setting").mean
     assert refined.mean < alone.mean  # a search of so few renders lives of where it begins

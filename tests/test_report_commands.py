@@ -158,5 +158,6 @@ def test_train_and_evaluate_as_typed(
     mean = next(line.split()[1] for line in out.splitlines() if line.startswith("controller"))
     assert mean in text  # what stdout says
     assert "Best:" in text and "Worst:" in text and "Parameter by parameter" in text
-    assert page.locator(".spread").count() == 5 + 4
+    assert "crest factor error, dB" in text and "pesq was not measured" in text
+    assert page.locator(".spread").count() == 6 + 4
     assert len(page.evaluate(PLAYED)) == 3

@@ -35,6 +35,30 @@ def evaluate(
     refine: Annotated[
         int, typer.Option("--refine", help="Also measure a search of so many renders an example.", min=0)
     ] = 0,
+    search: Annotated[
+        list[int] | None,
+        typer.Option("--search", help="Also measure a search of so many renders alone; repeatable.", min=1),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help='Names with commas: "default,pesq", "mel,crest", "all".'),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            help="grant: all at one peak; level-matched: at the target's RMS, where gain does not count.",
+            autocompletion=completion.one_of("grant", "level-matched"),
+        ),
+    ] = "grant",
+    pairs: Annotated[
+        str,
+        typer.Option(
+            "--pairs",
+            help="ab: another performance is the reference; parallel: the same one; or two-settings.",
+            autocompletion=completion.one_of("ab", "parallel", "two-settings"),
+        ),
+    ] = "ab",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write a report in Markdown too.")
     ] = None,
@@ -43,14 +67,22 @@ def evaluate(
 ) -> None:
     """Measure a run on recordings it never heard.
 
-    Grant's protocol: the controller beside the input left alone, random settings and one constant setting.
+    The controller beside the input left alone, random settings, one constant setting and the true one, by
+    MR-STFT and other metrics; Grant's protocol unless another is asked for.
     """
+    from dafxhost.data.pairs import pair_kind
     from dafxhost.execution.backends import check_kind
+    from dafxhost.metrics import choose
     from dafxhost.training.evaluation import evaluate as run_evaluation
+    from dafxhost.training.protocols import find_protocol
     from dafxhost.training.runs import load_run
     from dafxhost_cli.progress import Display
 
     check_kind(executor or "processes")
+    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None
+    choose(names)  # these three before a run is loaded: a mistyped name is said at once
+    find_protocol(protocol)
+    pair_kind(pairs)
     if output is not None:
         check_writable(output)
     if report is not None:
@@ -63,7 +95,8 @@ def evaluate(
     with Display() as display:
         done = run_evaluation(
             loaded, source, examples, seed, provider=provider, workers=workers,
-            executor=executor or "processes", refine=refine,
+            executor=executor or "processes", refine=refine, search=search or (), metrics=names,
+            protocol=protocol, pairs=pairs,
             progress=_Progress(display, loaded.samples / loaded.sample_rate),
         )  # fmt: skip
     if output is not None:
@@ -105,6 +138,9 @@ class _Progress:
 
 
 def _show(done: Evaluation) -> None:
+    """The main table, the other metrics, the parameters."""
+    from dafxhost.training import results
+
     rows = [
         (
             r.name,
@@ -117,8 +153,37 @@ def _show(done: Evaluation) -> None:
         for r in done.rows
     ]
     result(table(("MR-STFT", "mean", "95 %", "median", "of input alone", "95 %"), rows))
+    others = [m for m in done.metrics if m["name"] != "mr-stft" and m["name"] in done.rows[0].metrics]
+    if others:
+        head = [
+            f"{m['name']} {m['unit']}".strip() + (" ↑" if m["better"] == "higher" else "") for m in others
+        ]
+        result("")
+        result(
+            table(
+                ("means (↑: more is better)", *head),
+                [
+                    (
+                        r.name,
+                        *(f"{r.metrics[m['name']].mean:.{results.digits_of(m['unit'])}f}" for m in others),
+                    )
+                    for r in done.rows
+                ],
+            )
+        )
     result("")
-    parameters = [(n, m, f"{v:.3f}") for n, measures in done.parameters.items() for m, v in measures.items()]
-    result(table(("parameter", "measure", "value"), parameters))
+    parameters = [
+        (
+            name,
+            *(results.number(measures.get(m)) if m in measures else "" for m in results.MEASURES),
+            "unidentifiable" if name in done.unidentifiable else "",
+        )
+        for name, measures in done.parameters.items()
+    ]
+    result(table(("parameter", *results.MEASURES, ""), parameters))
+    if done.parameters:
+        result(done.identification_text())
+    for name, why in done.skipped.items():
+        result(f"{name} not measured: {why}")
     failed = f", {done.failed} failed" if done.failed else ""
     result(f"\n{done.examples} examples, {done.applied} of them with the effect{failed}")

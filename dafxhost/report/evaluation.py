@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from dafxhost.report import plot
 from dafxhost.report.examples import Listening, add_examples
 from dafxhost.report.page import Page
 from dafxhost.report.provenance import add_reproduction, training_seed, weights_file
+from dafxhost.training.results import MEASURES, digits_of, heading_of, number, relation_of
 
 if TYPE_CHECKING:
     from dafxhost.data.sources import AudioSource
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dafxhost.training.runs import Run
     from dafxhost.training.scoring import Details
 
-ALONE = "input left alone"
+ALONE, ORACLE = "input left alone", "true setting"
 CHANCE = 0.25
 """Mean absolute error of a constant 0.5 where settings are uniform on 0..1."""
 WIDEST = 8.0
@@ -37,6 +38,7 @@ def evaluation_report(done: Evaluation, run: Run, source: AudioSource, *, comman
         EffectUnavailableError, AudioFileError: the examples to listen to could not be made again.
     """
     from dafxhost.registry import effect as find_effect
+    from dafxhost.training.protocols import find_protocol
 
     effect = find_effect(run.where, done.provider)
     page = Page(
@@ -46,6 +48,7 @@ def evaluation_report(done: Evaluation, run: Run, source: AudioSource, *, comman
     _headline(page, done)
     page.heading("Beside simpler ways")
     _rows(page, done)
+    _metrics(page, done)
     if done.details is not None:
         _spread(page, done.details)
         _listen(page, done, done.details, run, source, effect)
@@ -55,7 +58,11 @@ def evaluation_report(done: Evaluation, run: Run, source: AudioSource, *, comman
         ("Run", done.run),
         ("Seed of its training", training_seed(run.path)),
         ("Seed of the examples", str(done.seed)),
-        ("Examples", f"{done.examples} of {done.samples} samples at {done.sample_rate} Hz"),
+        (
+            "Examples",
+            f"{done.examples} of {done.samples} samples at {done.sample_rate} Hz, pairs {done.pairs}",
+        ),
+        ("Protocol", f"{done.protocol}: {find_protocol(done.protocol).summary}"),
         ("Plugin", f"{done.effect} by {done.provider}, {effect.provider.identity}"),
     ]
     weights = weights_file(run.path)
@@ -96,6 +103,45 @@ def _rows(page: Page, done: Evaluation) -> None:
     )  # fmt: skip
 
 
+def _metrics(page: Page, done: Evaluation) -> None:
+    """A table a metric beyond MR-STFT, folded away, and what was not measured."""
+    others = [m for m in done.metrics if m["name"] != "mr-stft" and m["name"] in done.rows[0].metrics]
+    if others:
+        page.heading("By other measures", 3)
+        page.table(
+            ("way of choosing", *(_short(m) for m in others)),
+            [
+                (r.name, *(f"{r.metrics[m['name']].mean:.{digits_of(m['unit'])}f}" for m in others))
+                for r in done.rows
+            ],
+            align="l" + "r" * len(others), caption="Means; an arrow up: more is better.",
+        )  # fmt: skip
+        page.raw("<details><summary>With medians, 95 % intervals and the input left alone</summary>")
+        for m in others:
+            _metric(page, done, m)
+        page.raw("</details>")
+    for name, why in done.skipped.items():
+        page.paragraph(f"{name} was not measured: {why}.")
+
+
+def _short(metric: dict[str, Any]) -> str:
+    unit = f", {metric['unit']}" if metric["unit"] else ""
+    return metric["title"] + unit + (" ↑" if metric["better"] == "higher" else "")
+
+
+def _metric(page: Page, done: Evaluation, metric: dict[str, Any]) -> None:
+    digits, lower = digits_of(metric["unit"]), metric["better"] == "lower"
+    rows = []
+    for r in done.rows:
+        f = r.metrics[metric["name"]]
+        relative = f.relative_text(3 if lower else digits)
+        rows.append((r.name, f.text(digits), f"{f.median:.{digits}f}", relative))
+    page.table(
+        ("way of choosing", "mean (95 %)", "median", f"{relation_of(metric['better'])} (95 %)"), rows,
+        align="lrrr", caption=f"{heading_of(metric)}. {metric['source']}.",
+    )  # fmt: skip
+
+
 def _series(name: str) -> int:
     known = {"controller": 3, "supervised only": 5, "random setting": 6, "constant setting": 2, ALONE: 1}
     return known.get(name, 4)
@@ -110,17 +156,18 @@ def _ratios(details: Details) -> tuple[np.ndarray, np.ndarray]:
 
 def _spread(page: Page, details: Details) -> None:
     places, ratios = _ratios(details)
+    ways = [i for i, name in enumerate(details.ways) if name not in (ALONE, ORACLE)]
     if not len(places):
         return
     page.heading("Example by example", 3)
+    ratios = ratios[:, ways]
     ends = np.clip(ratios, 1 / WIDEST, WIDEST)
-    low, high = float(ends[:, :-1].min()), float(ends[:, :-1].max())
+    low, high = float(ends.min()), float(ends.max())
     x = plot.ratio_axis(min(low, 0.5), max(high, 2.0), "distance over that of the input left alone")
-    rows = [(name, ends[:, i].tolist(), _series(name)) for i, name in enumerate(details.ways[:-1])]
-    better = ", ".join(
-        f"{name} in {100 * np.mean(ratios[:, i] < 1):.0f} %" for i, name in enumerate(details.ways[:-1])
-    )
-    beyond = int((ratios[:, :-1] != ends[:, :-1]).sum())
+    names = [details.ways[i] for i in ways]
+    rows = [(name, ends[:, i].tolist(), _series(name)) for i, name in enumerate(names)]
+    better = ", ".join(f"{name} in {100 * np.mean(ratios[:, i] < 1):.0f} %" for i, name in enumerate(names))
+    beyond = int((ratios != ends).sum())
     outside = f" {beyond} ratios beyond 1/8 or 8 stand at the edges." if beyond else ""
     page.raw(
         plot.spread(
@@ -144,7 +191,8 @@ def _listen(
     for name, place in (("Best", order[0]), ("Worst", order[-1]), ("Median", order[len(order) // 2])):
         chosen.setdefault(int(place), name)  # of one or two examples they are the same
     found = []
-    with Listening(run, effect, source, done.seed, details.apply_probability) as listening:
+    again = (details.apply_probability, details.pairs, details.protocol)
+    with Listening(run, effect, source, done.seed, *again) as listening:
         for place in sorted(chosen, key=lambda p: value[p]):
             heard = listening.hear(place)
             if heard is not None:
@@ -161,15 +209,18 @@ def _parameters(page: Page, done: Evaluation, effect: Effect) -> None:
     rows = []
     for name, measures in done.parameters.items():
         levels = effect.parameter(name).levels
-        for measure, value in measures.items():
-            words = "share of right values" if measure == "accuracy" else "mean absolute error on 0 to 1"
-            guess = 1 / levels if levels else CHANCE
-            rows.append((name, words, f"{value:.3f}", f"{guess:.3f}"))
+        guess = 1 / levels if levels else CHANCE
+        values = (number(measures[m]) if m in measures else "" for m in MEASURES)
+        rows.append((name, *values, f"{guess:.3f}", "yes" if name in done.unidentifiable else ""))
     page.table(
-        ("parameter", "measure", "value", "guessing"), rows, align="llrr",
-        caption=f"Over the {done.applied} examples that had the effect. Settings that sound alike may lie "
-        "far apart, so a low distance does not need right parameters.",
+        ("parameter", *MEASURES, "guessing", "unidentifiable"), rows,
+        align="l" + "r" * (len(MEASURES) + 1) + "l",
+        caption=f"Over the {done.applied} examples that had the effect: mae, mean absolute error on 0 to 1; "
+        "pearson and spearman, correlation with the true values; accuracy, share of right values of discrete "
+        "ones; guessing, the mae or accuracy of that. Settings that sound alike may lie far apart, so a low "
+        "distance does not need right parameters.",
     )  # fmt: skip
+    page.paragraph(done.identification_text())
 
 
 def _data(page: Page, done: Evaluation) -> None:

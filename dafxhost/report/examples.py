@@ -20,6 +20,9 @@ from dafxhost.report.pictures import add_spectra
 from dafxhost.report.sound import Version, add_player
 from dafxhost.training.runs import Run
 
+_REFERENCES = {
+    "ab": "other half, with the effect", "parallel": "the target itself", "two-settings": "the target itself",
+}  # fmt: skip
 MOST_DRAWN = 40
 """Examples drawn at most to find some with the effect."""
 
@@ -49,20 +52,24 @@ class Listening:
 
     Args:
         run: its controller is heard. effect: renders. source: as drawn from before.
-        seed: of the draws. apply_probability: as it was then.
+        seed: of the draws. apply_probability, pairs, protocol: as they were then.
     """
 
     def __init__(
-        self, run: Run, effect: Effect, source: AudioSource, seed: int, apply_probability: float
-    ) -> None:
+        self, run: Run, effect: Effect, source: AudioSource, seed: int, apply_probability: float,
+        pairs: str = "ab", protocol: str = "grant",
+    ) -> None:  # fmt: skip
         from dafxhost.losses import MultiResolutionSTFT
+        from dafxhost.training.protocols import find_protocol
+
+        self._protocol = find_protocol(protocol)
 
         self.run, self.effect, self.seed = run, effect, seed
         self._executor = Executor(effect, workers=1)
         self._distance = MultiResolutionSTFT()
         self._examples = Examples(
             source, self._executor, sample_rate=run.sample_rate, samples=run.samples,
-            apply_probability=apply_probability,
+            apply_probability=apply_probability, pairs=pairs,
         )  # fmt: skip
 
     def __enter__(self) -> Listening:
@@ -84,7 +91,7 @@ class Listening:
         with ThreadPoolExecutor(1, "dafxhost-report") as threads:
             scores = score_columns(
                 made, setting[:, None], self._executor, self._distance, self.run.sample_rate, threads,
-                untouched=True,
+                untouched=True, protocol=self._protocol,
             )  # fmt: skip
         return Heard(made, normalise_peak(wet[0]), setting[0], float(scores[0, 0]), float(scores[0, -1]))
 
@@ -113,7 +120,7 @@ def add_examples(
         )
         parts = (
             ("Input", made.dry[0], 1, "the dry half"),
-            ("Reference", made.reference[0], 2, "other half, with the effect"),
+            ("Reference", made.reference[0], 2, _REFERENCES[made.pairs]),
             ("Target", made.target[0], 4, "what it should be"),
             ("Output", heard.output, 3, "the controller's setting"),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor as Threads
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import torch
 
 from dafxhost.data.examples import ExampleBatch
 from dafxhost.data.features import normalise_peak
-from dafxhost.losses import MultiResolutionSTFT
+from dafxhost.losses import SILENCE, MultiResolutionSTFT
+from dafxhost.training.protocols import GRANT, Protocol
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Details:
     Attributes:
         ways: names of the columns, as of the rows. scores: MR-STFT `[N, ways]`, NaN where a render failed.
         settings, true: `[N, P]` the controller's and those drawn. applied: `[N]` bool, see `ExampleBatch`.
-        sources: `[N]` what each was drawn from. apply_probability: as given to `evaluate`.
+        sources: `[N]` what each was drawn from. apply_probability, protocol, pairs: as given to `evaluate`.
+        metrics: by name, `[N, ways]`; NaN where a render failed or a metric has no answer.
     """
 
     ways: tuple[str, ...]
@@ -32,6 +34,42 @@ class Details:
     applied: np.ndarray
     sources: tuple[str, ...]
     apply_probability: float
+    protocol: str = GRANT.name
+    pairs: str = "ab"
+    metrics: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def level_renders(
+    renders: np.ndarray, target: np.ndarray, protocol: Protocol = GRANT, untouched: np.ndarray | None = None
+) -> np.ndarray:
+    """Renders `[K, C, T]` at the level at which the protocol compares them with the target `[C, T]`.
+
+    Then the input left alone `[C, T]`, if given, whose peak is at -12 dBFS already.
+    """
+    # By their peak first: what equals the target is then equal to the bit, and gets no second gain.
+    levelled = normalise_peak(renders)
+    if untouched is not None:
+        levelled = np.concatenate([levelled, untouched[None]])
+    return levelled if protocol.level == "peak" else match_rms(levelled, target)
+
+
+def match_rms(clips: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Clips `[K, C, T]` float32 scaled to the RMS of the target `[C, T]`; where one is silent, as they are.
+
+    NaN stays.
+    """
+    wanted = _rms(target)
+    if wanted < SILENCE:
+        return clips
+    levels = np.array([_rms(clip) for clip in clips])
+    silent = levels < SILENCE  # False for NaN
+    gains = np.where(silent, 1.0, wanted / np.where(silent, 1.0, levels))
+    return clips * gains.astype(np.float32)[:, None, None]
+
+
+def _rms(clip: np.ndarray) -> float:
+    flat = np.ascontiguousarray(clip).reshape(-1)
+    return float(np.sqrt(np.einsum("i,i->", flat, flat, dtype=np.float64) / max(flat.size, 1)))
 
 
 def score_columns(
@@ -43,25 +81,35 @@ def score_columns(
     threads: Threads,
     *,
     untouched: bool = False,
+    protocol: Protocol = GRANT,
 ) -> np.ndarray:
     """MR-STFT `[B, K]` between targets and the dry inputs rendered with settings `[B, K, P]`.
 
-    Both are at a peak of -12 dBFS. NaN where a render failed. With `untouched` a last column for the input
+    Both are at the protocol's level. NaN where a render failed. With `untouched` a last column for the input
     left alone is added.
     """
     renders = executor.render(batch.dry, settings, sample_rate, on_error="nan")
-    device = next(distance.buffers()).device
 
-    @torch.no_grad()
     def one(i: int) -> np.ndarray:
-        wet = [normalise_peak(renders[i])]
-        if untouched:
-            wet.append(batch.dry[i : i + 1])
-        audio = torch.from_numpy(np.concatenate(wet))[None].to(device)
-        target = distance.prepare(torch.from_numpy(batch.target[i : i + 1]).to(device))
-        return distance.distance(audio, target)[0].double().cpu().numpy()
+        dry = batch.dry[i] if untouched else None
+        levelled = level_renders(renders[i], batch.target[i], protocol, dry)
+        return distances(levelled, batch.target[i], distance)
 
     return np.stack(list(threads.map(one, range(len(batch)))))
+
+
+@torch.no_grad()
+def distances(clips: np.ndarray, target: np.ndarray, distance: MultiResolutionSTFT) -> np.ndarray:
+    """MR-STFT `[K]` of clips `[K, C, T]` from the target `[C, T]`; exactly 0 where they are equal."""
+    device = next(distance.buffers()).device
+    values = np.zeros(len(clips))
+    # The render with the true setting, and an input to which nothing was done: nothing to compute.
+    other = [k for k, clip in enumerate(clips) if not np.array_equal(clip, target)]
+    if other:
+        prepared = distance.prepare(torch.from_numpy(target[None]).to(device))
+        audio = torch.from_numpy(clips[other])[None].to(device)
+        values[other] = distance.distance(audio, prepared)[0].double().cpu().numpy()
+    return values
 
 
 def score_settings(
