@@ -1,4 +1,4 @@
-"""Examples of `eq-compressor` for autodiff_gap.py, and what a controller sees of them, computed beforehand."""
+"""Examples of `eq-compressor` for autodiff_gap.py, with what a controller sees of them."""
 
 from __future__ import annotations
 

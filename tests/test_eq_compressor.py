@@ -83,7 +83,7 @@ def test_numpy_and_torch_null(rate: int, channels: int) -> None:
     for dtype in (torch.float32, torch.float64):
         ours = in_torch(audio[None], settings, rate, dtype)
         worst = max(decibels(a - b, of=b) for a, b in zip(ours, wet, strict=True))
-        assert worst < -105
+        assert worst < (-100 if dtype == torch.float32 else -125)
 
 
 def test_a_short_and_an_odd_clip_null_too() -> None:
@@ -137,7 +137,7 @@ def test_one_spectrum_serves_all_settings() -> None:
 
 def test_flat_leaves_audio_alone() -> None:
     audio = noise(2, 0.5, 24000)
-    assert decibels(processed(audio, **FLAT) - audio, of=audio) < -120
+    np.testing.assert_allclose(processed(audio, **FLAT), audio, rtol=1e-6)
 
 
 def test_native_values_are_the_parameters_own() -> None:

@@ -1,1 +1,1 @@
-"""Effects in torch, with gradients to their settings. Workers, which hold no torch, import nothing from here."""
+"""Effects in torch, with gradients to their settings. Workers import nothing from here."""
