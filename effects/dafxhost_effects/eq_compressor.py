@@ -11,8 +11,8 @@ The formulas, with their sources. `builtin.eq_compressor` computes them sample a
 - Bands: R. Bristow-Johnson, "Cookbook formulae for audio equalizer biquad filter coefficients": lowShelf,
   peakingEQ (four of them), highShelf, with Q. A frequency above `HIGHEST` of the sample rate is taken there.
 - Compressor: D. Giannoulis, M. Massberg and J. D. Reiss, "Digital dynamic range compressor design: a tutorial
-  and analysis", JAES 60(6), 2012: feed-forward, level in decibels sample by sample, soft knee (their equation
-  4), the gain smoothed in decibels by one pole a = exp(-1 / (fs tau)) (equation 7).
+  and analysis", JAES 60(6), 2012: feed-forward, level in decibels sample by sample, soft knee, the gain
+  smoothed in decibels by one pole a = exp(-1 / (fs tau)).
 - One time constant, as in DeepAFx-ST, where a filter that switched between two could not run in the frequency
   domain. There attack and release are one value; here tau is their geometric mean, so that both matter.
 """
