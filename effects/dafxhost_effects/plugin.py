@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dafxhost.registry import EffectSpec, hookimpl
-from dafxhost_effects import mda, pedalboard_effects, zam
+from dafxhost_effects import eq_compressor, mda, pedalboard_effects, zam
 from dafxhost_effects.factories import target
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def dafxhost_effects() -> list[EffectSpec]:
     return [
         EffectSpec(name, target(m.__name__, name), m.summary(name), f"{m.__name__}:provider_of")
-        for m in (mda, zam, pedalboard_effects)
+        for m in (mda, zam, pedalboard_effects, eq_compressor)
         for name in m.table()
     ]
 

@@ -1,0 +1,1 @@
+"""Effects in torch, with gradients to their settings. Workers import nothing from here."""
