@@ -13,7 +13,7 @@ import torch
 from dafxhost import Executor
 from dafxhost.errors import RunError
 from dafxhost.losses import MultiResolutionSTFT
-from dafxhost.training import trainer
+from dafxhost.training import proxy_phase, trainer
 from dafxhost.training.controller import Controller
 from dafxhost.training.pool import Pool, load_pool
 from dafxhost.training.proxy import DistanceMeter, DistanceProxy, Distances, fit_proxy, proxy_objective
@@ -112,11 +112,20 @@ def test_the_gradient_through_a_proxy_finds_the_setting(controller: Controller) 
 
 
 PROXY = SMALL.replace(
-    pool=60, proxy_clips=8, proxy_steps=30, proxy_epoch=15, end_to_end_steps=4, epoch_steps=2
+    pool=24,
+    supervised_steps=30,
+    proxy_clips=8,
+    proxy_steps=30,
+    proxy_epoch=15,
+    end_to_end_steps=4,
+    epoch_steps=2,
 )
 
 
-def test_training_through_a_proxy_and_resuming_it(audio: Path, tmp_path: Path) -> None:
+def test_training_through_a_proxy_and_resuming_it(
+    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_phase, "FIT_STEPS", 60)
     config = PROXY.replace(data=str(audio))
     whole = train(config, run_dir=tmp_path / "whole")
     lines = log(whole.run)
