@@ -1,4 +1,4 @@
-"""What estimators are studied on: losses of an effect's settings, each example with its own clip and target."""
+"""What estimators are studied on: losses of settings, each example with its own clip and target."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dafxhost.losses import TransferLoss
 
 RATE, SAMPLES = 24_000, 65_536
 """As training takes the end-to-end loss."""
-NEAR = 0.1
-"""Deviation of the near starts from the true setting: about where supervised training leaves a controller."""
+NEAR = (0.1, 0.3)
+"""Deviations of the starts from the true setting, in turns: where a controller may be, early and late."""
 
 
 class Landscape(Protocol):
@@ -35,6 +35,16 @@ class Landscape(Protocol):
 
     def losses(self, settings: Tensor) -> Tensor:
         """Settings `[B, K, P]` on 0..1 -> losses `[B, K]`, float64; NaN where a render failed."""
+        ...
+
+    def slopes(self, settings: Tensor) -> Tensor:
+        """Gradient of the loss to the waveform at settings `[B, P]` -> `[B, C, T]`."""
+        ...
+
+    def both(self, settings: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+        """Settings `[B, K, P]`, slopes `[B, C, T]` -> losses `[B, K]`, and signal space's values: the inner
+        products of the same renders with the slopes.
+        """
         ...
 
 
@@ -71,23 +81,30 @@ class PluginLandscape:
         with torch.enable_grad():
             return torch.autograd.grad(self.loss.distance(wet, self.prepared).sum(), wet)[0][:, 0]
 
-    def products(self, settings: Tensor, slopes: Tensor) -> Tensor:
-        """Inner products of renders `[B, K, P]` with `[B, C, T]` -> `[B, K]`: signal space's values."""
-        return torch.einsum("bkct,bct->bk", self.render(settings).double(), slopes.double())
+    def both(self, settings: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+        """Settings `[B, K, P]`, slopes `[B, C, T]` -> losses `[B, K]`, and signal space's values: the inner
+        products of the same renders with the slopes.
+        """
+        wet = self.render(settings)
+        products = torch.einsum("bkct,bct->bk", wet.double(), slopes.double())
+        with torch.no_grad():
+            return self.loss.distance(wet, self.prepared).double(), products
 
 
 @contextmanager
-def plugin(name: str, folder: Path | None, count: int, seed: int) -> Iterator[PluginLandscape]:
+def plugin(
+    name: str, folder: Path | None, count: int, seed: int, samples: int = SAMPLES
+) -> Iterator[PluginLandscape]:
     """`count` examples of a plugin, half of them from the folder's recordings (if there is one), half from
     the synthetic corpus. One worker.
     """
     with dafxhost.Executor(dafxhost.effect(name), workers=1) as executor:
-        sources: list[Any] = [SyntheticCorpus(RATE, split="train", bank=24)]
+        sources: list[Any] = [SyntheticCorpus(RATE, split="train", bank=6)]
         if folder is not None:
             sources.insert(0, open_source(str(folder), RATE, "train"))
         shares = np.array_split(np.arange(count), len(sources))
         batches = [
-            Examples(source, executor, sample_rate=RATE, samples=SAMPLES, apply_probability=1.0).batch(
+            Examples(source, executor, sample_rate=RATE, samples=samples, apply_probability=1.0).batch(
                 seed, len(share)
             )
             for source, share in zip(sources, shares, strict=True)
@@ -100,11 +117,10 @@ def plugin(name: str, folder: Path | None, count: int, seed: int) -> Iterator[Pl
         yield PluginLandscape(executor, dry, target, settings)
 
 
-def starts(landscape: Landscape, seed: int, near: bool) -> Tensor:
-    """Where examples start, `[B, P]`: near the true setting, or anywhere."""
+def starts(landscape: Landscape, seed: int) -> Tensor:
+    """Where examples start, `[B, P]`: their true settings, and noise of the deviations `NEAR` in turns."""
     generator = torch.Generator().manual_seed(seed)
-    shape = landscape.truth.shape
-    if near:
-        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return (landscape.truth + NEAR * noise).clamp(0.0, 1.0)
-    return torch.rand(shape, generator=generator, dtype=torch.float64)
+    truth = landscape.truth
+    noise = torch.randn(truth.shape, generator=generator, dtype=torch.float64)
+    scale = torch.tensor([NEAR[i % len(NEAR)] for i in range(len(truth))], dtype=torch.float64)
+    return (truth + scale.unsqueeze(1) * noise).clamp(0.0, 1.0)

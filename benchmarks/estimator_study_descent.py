@@ -1,4 +1,4 @@
-"""How far each estimator's gradients lead in a given number of renders: settings that descend their losses."""
+"""How far each estimator's gradients lead in so many renders: settings that descend their losses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dafxhost.estimators.base import Estimator
 
-RATES = (0.03, 0.1)
-"""Step lengths of Adam at the start; each estimator is given its best."""
+RATES = (0.08,)
+"""Step lengths of Adam at the start; of several, each estimator is given its best."""
 BETAS = (0.8, 0.95)
 """Of Adam: runs of tens of steps have no use for a memory of a thousand."""
 FLOOR = 0.02

@@ -141,7 +141,7 @@ def _checked_step(step: float | Sequence[float] | Tensor) -> Tensor:
 def average(difference: Tensor, distances: Tensor) -> Tensor:
     """Gradient `[B, P]`: what the differences `[B, D]` say of each parameter, the mean over those that do.
 
-    A difference says nothing of a parameter that it did not move (distance 0), and of none if it failed (NaN).
+    A difference says nothing of a parameter that it did not move (distance 0), and of none if it failed.
     """
     difference = difference.unsqueeze(-1)
     useful = (distances != 0) & ~difference.isnan()

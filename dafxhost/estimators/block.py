@@ -1,9 +1,9 @@
 """SPSA in blocks: each direction moves its own share of the parameters.
 
-The parameters are divided at random into as many blocks as there are directions, as equal as they go; direction
-k moves block k by random signs and leaves the rest alone. Such directions are orthogonal to one another
-(Choromanski et al. 2018 show what that saves), for any number of parameters, and no difference is disturbed by
-the parameters of other blocks: the variance of an entry is that of SPSA with one direction times
+The parameters are divided at random into as many blocks as there are directions, as equal as they go;
+direction k moves block k by random signs and leaves the rest alone. Such directions are orthogonal to one
+another (Choromanski et al. 2018 show what that saves), for any number of parameters, and no difference is
+disturbed by the parameters of other blocks: the variance of an entry is that of SPSA with one direction times
 (P / D - 1) / (P - 1) instead of 1 / D. One direction is SPSA, P directions are central differences.
 """
 

@@ -2,14 +2,14 @@
 
     g_i = (y(u + c Delta) - y(u)) / (c Delta_i):
 
-D directions cost D + 1 renders instead of 2 D, and D where the unperturbed setting is rendered anyway (Nesterov and
-Spokoiny, "Random gradient-free minimization of convex functions", Foundations of Computational Mathematics 17,
-2017, with Gaussian directions). The price is an error of order c, from the curvature, which mirrored pairs do not
-have; its mean over the signs is zero, so it is variance rather than bias.
+D directions cost D + 1 renders instead of 2 D, and D where the unperturbed setting is rendered anyway
+(Nesterov and Spokoiny, "Random gradient-free minimization of convex functions", Foundations of Computational
+Mathematics 17, 2017, with Gaussian directions). The price is an error of order c, from the curvature, which
+mirrored pairs do not have; its mean over the signs is zero, so it is variance rather than bias.
 
-At a bound a move of one sign is shorter than that of the other. Dividing by half the distance between both ends
-keeps the estimate for linear functions unbiased: with E g = sum_j slope_j E[move_j 2 Delta_i / distance_i], the
-signs are independent and only j = i remains, which is the slope.
+At a bound a move of one sign is shorter than that of the other. Dividing by half the distance between both
+ends keeps the estimate for linear functions unbiased: with E g = sum_j slope_j E[move_j 2 Delta_i /
+distance_i], the signs are independent and only j = i remains, which is the slope.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Perturbation along directions that are orthogonal to one another.
 
 Choromanski et al., "Structured evolution with compact architectures for scalable policy optimization", ICML
-2018, section 3: directions of an evolution strategy that are orthogonal within an example see different parts of
-the gradient, and the variance is smaller than with independent ones. Here they are rows of a uniformly random
-orthogonal matrix (QR of a Gaussian one), times sqrt(P), so that an entry's mean square is 1 as SPSA's is. More
-directions than parameters take several matrices.
+2018, section 3: directions of an evolution strategy that are orthogonal within an example see different parts
+of the gradient, and the variance is smaller than with independent ones. Here they are rows of a uniformly
+random orthogonal matrix (QR of a Gaussian one), times sqrt(P), so that an entry's mean square is 1 as SPSA's
+is. More directions than parameters take several matrices.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """SPSA at several scales: every direction has a step of its own, drawn log-uniformly.
 
-No single step suits all of a loss: a large one sees over dents, a small one sees the slope near the minimum. The
-mean of this estimate is the mean, over the steps, of the gradients that SPSA with each of them would give.
+No single step suits all of a loss: a large one sees over dents, a small one sees the slope near the minimum.
+The mean of this estimate is the mean, over the steps, of the gradients that SPSA with each of them would
+give.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ The gradient of a loss averaged over a Gaussian cloud of settings around u, of d
     d/du E y(u + c z) = E [(y(u + c z) - y(u - c z)) z / (2 c)],    z ~ N(0, I),
 
 estimated from mirrored pairs: Wierstra et al., "Natural evolution strategies", Journal of Machine Learning
-Research 15, 2014; Salimans et al., "Evolution strategies as a scalable alternative to reinforcement learning",
-2017, sections 2 and 2.1 (of the search distribution's parameters only the mean is moved). SPSA smooths over the
-corners of a box instead, always at one distance.
+Research 15, 2014; Salimans et al., "Evolution strategies as a scalable alternative to reinforcement
+learning", 2017, sections 2 and 2.1 (of the search distribution's parameters only the mean is moved). SPSA
+smooths over the corners of a box instead, always at one distance.
 
 Moves are clipped to 0..1; see `plan_directions` for why the estimate stays unbiased for linear functions.
 """
