@@ -63,9 +63,9 @@ DESCENT = (
 
 def steps(landscape: Landscape) -> dict[str, Any]:
     scan = lines(landscape.losses, landscape.truth)
-    agreement, size = agreements(scan, landscape.truth, (*STRIDES, 12))
+    agreement, size = agreements(scan, landscape.truth, STRIDES)
     halves = [
-        agreements(scan[:, rows], landscape.truth[rows], (*STRIDES, 12))[0].tolist()
+        agreements(scan[:, rows], landscape.truth[rows], STRIDES)[0].tolist()
         for rows in (slice(0, None, 2), slice(1, None, 2))
     ]
     return {"agreement": agreement.tolist(), "rms": size.tolist(), "halves": halves}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import dafxhost
 from dafxhost.errors import UsageError
 from dafxhost.estimators.base import Estimator, Plan, average
 from dafxhost.estimators.block import BlockSPSA
@@ -177,3 +178,18 @@ def test_bad_options_are_refused() -> None:
             MultiScaleSPSA(spread=spread)
     with pytest.raises(UsageError, match="direction"):
         BlockSPSA(directions=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("spsa-blocks", BlockSPSA),
+        ("spsa-one-sided", OneSidedSPSA),
+        ("spsa-scales", MultiScaleSPSA),
+        ("orthogonal", OrthogonalDirections),
+        ("gaussian-smoothing", GaussianSmoothing),
+        ("random-coordinates", RandomCoordinates),
+    ],
+)
+def test_each_has_its_name(name: str, kind: type[Estimator]) -> None:
+    assert type(dafxhost.estimator(name, step=0.2)) is kind

@@ -34,20 +34,27 @@ from dafxhost.errors import DafxhostError, UsageError
 from dafxhost.estimators.base import Estimator
 from dafxhost.settings import write_whole
 
-POINTS = 41
-"""Of a parameter's grid: one every 0.025."""
-STRIDES = (1, 2, 4, 8)
+POINTS = 21
+"""Of a parameter's grid: one every 0.05."""
+STRIDES = (1, 2, 4, 6)
 STEPS = tuple(k / (POINTS - 1) for k in STRIDES)
-"""Steps that are compared: 0.025, 0.05, 0.1, 0.2."""
+"""Steps that are compared: 0.05, 0.1, 0.2, 0.3."""
 LINES = 12
 """Examples a parameter's grid is rendered for."""
 SCATTER = 0.2
 """Deviation of the other parameters from their true values."""
 REACH = 0.5
 """Farthest from the true value that a slope counts: a controller is seldom farther off."""
+LEAST = 1e-3
+"""Slope, of the steepest parameter's, below which a parameter does not matter: that much is rounding."""
 COMMON = 0.5
 """Weight of the mean over all parameters beside a parameter's own agreement."""
-DIRECTIONS = 2
+ESTIMATOR = "spsa-blocks"
+"""Of as many directions never noisier than "spsa" or "random-coordinates", which are its two ends."""
+DIRECTIONS = 4
+"""Most directions an example."""
+OVERHEAD = 10.0
+"""What an example costs in training beside its estimate, in renders: five more, making it, embedding it."""
 SEED = 20_000
 FORMAT = 1
 
@@ -82,16 +89,10 @@ class Choice:
     def make(self) -> Estimator:
         """The estimator, for settings of the continuous parameters in their order.
 
-        Raises:
-            UsageError: the effect has no continuous parameter.
+        An effect without any gets one with the default step, which has nothing to do.
         """
-        if not self.parameters:
-            raise UsageError(
-                f"{self.effect} has no continuous parameter, so there is no gradient to estimate; "
-                'name an estimator instead of "auto"'
-            )
-        options: dict[str, Any] = {"step": self.steps, "directions": self.directions}
-        return dafxhost.estimator(self.estimator, **options)
+        options: dict[str, Any] = {"step": self.steps} if self.parameters else {}
+        return dafxhost.estimator(self.estimator, directions=self.directions, **options)
 
     def rows(self) -> list[tuple[str, ...]]:
         """For people: parameter, chosen step, roughness, agreement at each of `STEPS`."""
@@ -136,13 +137,40 @@ def agreements(scan: Tensor, truth: Tensor, strides: Sequence[int] = STRIDES) ->
         scale = (square * way.square().sum(dim=(1, 2))).sqrt()
         agreement.append(torch.where(scale > 0, (s * way).sum(dim=(1, 2)) / scale.clamp(min=1e-300), 0.0))
         size.append((square / counts.sum(dim=(1, 2)).clamp(min=1)).sqrt())
-    return torch.stack(agreement, dim=1), torch.stack(size, dim=1)
+    sizes = torch.stack(size, dim=1)
+    matters = sizes >= LEAST * sizes.amax(dim=0, keepdim=True).clamp(min=1e-300)
+    return torch.where(matters, torch.stack(agreement, dim=1), 0.0), sizes
 
 
 def best_steps(agreement: Tensor) -> Tensor:
     """Agreement `[P, S]` at `STEPS` -> index of each parameter's step `[P]`."""
     common = agreement.mean(dim=0, keepdim=True)
     return ((1 - COMMON) * agreement + COMMON * common).argmax(dim=1)
+
+
+def best_directions(agreement: Tensor, size: Tensor, chosen: Tensor, overhead: float = OVERHEAD) -> int:
+    """How many blocks tell most for the time they take, as far as slopes add up.
+
+    Args:
+        agreement, size: `[P, S]`, see `agreements`. chosen: `[P]`, see `best_steps`.
+        overhead: of an example beside its estimate, in renders.
+
+    With D blocks, parameter i's estimate has its own slope's mean square e_i and, from the others in its
+    block, (P / D - 1) / (P - 1) times the sum of (c_j / c_i)^2 e_j. What a batch's mean tells of the way to
+    the true value grows as the sum of agreement_i^2 / (1 + noise_i / e_i), and with the number of examples,
+    which falls as 1 / (overhead + 2 D).
+    """
+    rows = torch.arange(len(chosen))
+    agreed = agreement[rows, chosen].clamp(min=0.0).square()
+    steps = torch.tensor(STEPS, dtype=torch.float64)[chosen]
+    moved = (steps * size[rows, chosen]).square()
+    noise = (moved.sum() - moved) / moved.clamp(min=1e-300)
+    parameters = len(chosen)
+    worth = []
+    for directions in range(1, min(DIRECTIONS, parameters) + 1):
+        share = (parameters / directions - 1) / max(1, parameters - 1)
+        worth.append(float((agreed / (1 + share * noise)).sum()) / (overhead + 2 * directions))
+    return 1 + max(range(len(worth)), key=lambda k: round(worth[k], 12))
 
 
 def measure(executor: Any, loss: Any, *, sample_rate: int, samples: int, examples: int = LINES) -> Choice:
@@ -164,7 +192,7 @@ def measure(executor: Any, loss: Any, *, sample_rate: int, samples: int, example
     effect: Effect = executor.effect
     names = tuple(p.name for p in effect.parameters if not p.levels)
     if not names:
-        return Choice(effect.name, (), (), (), (), "spsa", 1, 0.0, 0.0)
+        return Choice(effect.name, (), (), (), (), ESTIMATOR, 1, 0.0, 0.0)
     source = SyntheticCorpus(sample_rate, split="train", bank=min(12, examples))
     maker = Examples(source, executor, sample_rate=sample_rate, samples=samples, apply_probability=1.0)
     batch = maker.batch(SEED, examples)
@@ -193,8 +221,8 @@ def measure(executor: Any, loss: Any, *, sample_rate: int, samples: int, example
         tuple(STEPS[int(k)] for k in chosen),
         tuple(tuple(round(float(a), 4) for a in row) for row in agreement),
         tuple(round(float(row[0] / row[-1]), 3) if row[-1] > 0 else 1.0 for row in size),
-        "spsa",
-        min(DIRECTIONS, len(names)),
+        ESTIMATOR,
+        best_directions(agreement, size, chosen),
         round(1e3 * clock.render_seconds / clock.count, 3),
         round(1e3 * clock.loss_seconds / clock.count, 3),
     )
