@@ -53,7 +53,7 @@ def test_a_bowl_agrees_at_every_step_and_dents_only_at_large_ones() -> None:
     agreement, size = scanned(losses)
     assert agreement[0].min() > 0.97  # less than 1 by what is clipped at the ends
     assert agreement[1, 0] < 0.3 < 0.9 < agreement[1, 2]
-    assert float(size[0, 0] / size[0, -1]) == pytest.approx(1.0, abs=0.1)
+    assert float(size[0, 0] / size[0, 1]) == pytest.approx(1.0, abs=0.1)
     assert float(size[1, 0] / size[1, 1]) > 2
 
 
@@ -71,7 +71,7 @@ def test_a_narrow_valley_wants_a_small_step() -> None:
 
 def test_an_upside_down_loss_disagrees_and_failures_are_left_out() -> None:
     agreement, _ = scanned(lambda s: -(s - TRUTH.unsqueeze(1)).square().sum(-1))
-    assert (agreement < -0.99).all()
+    assert (agreement < -0.97).all()  # less than 1 by what is clipped at the ends
 
     def failing(settings: Tensor) -> Tensor:
         out = (settings - TRUTH.unsqueeze(1)).square().sum(-1)
