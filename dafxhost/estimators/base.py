@@ -25,8 +25,10 @@ class Plan:
     Attributes:
         settings: `[B, K, P]` on 0..1, float64, CPU.
         base: column 0 is the unperturbed setting.
-        distances: `[B, D, P]`, by how much each of the estimator's D differences moved each parameter, signed
-            and measured after clipping to 0..1; 0 where a difference says nothing about a parameter.
+        distances: `[B, D, P]`, by what each of the estimator's D differences is divided to say how steep it
+            is along each parameter: by how much the parameter was moved, signed and measured after clipping
+            to 0..1, and over the move's square where moves are of random length; 0 where a difference says
+            nothing about a parameter.
     """
 
     settings: Tensor
@@ -134,6 +136,16 @@ def _checked_step(step: float | Sequence[float] | Tensor) -> Tensor:
     if not bool(((checked > 0) & (checked <= 1)).all()):  # also refuses NaN
         raise ParameterError(f"a step must be above 0 and at most 1, not {checked.tolist()}")
     return checked
+
+
+def average(difference: Tensor, distances: Tensor) -> Tensor:
+    """Gradient `[B, P]`: what the differences `[B, D]` say of each parameter, the mean over those that do.
+
+    A difference says nothing of a parameter that it did not move (distance 0), and of none if it failed.
+    """
+    difference = difference.unsqueeze(-1)
+    useful = (distances != 0) & ~difference.isnan()
+    return divide(difference, distances).sum(dim=1) / useful.sum(dim=1).clamp(min=1)
 
 
 def divide(difference: Tensor, distance: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dafxhost.errors import UsageError
-from dafxhost.estimators.base import Estimator, Plan, divide
+from dafxhost.estimators.base import Estimator, Plan, average, divide
 
 
 class SPSA(Estimator):
@@ -50,25 +50,37 @@ class SPSA(Estimator):
         generator: torch.Generator | None = None,
     ) -> Plan:
         centre, step = self._start(settings, steps)
-        shape = (centre.shape[0], self.directions, centre.shape[1])
-        signs = 2.0 * torch.randint(0, 2, shape, generator=generator).to(torch.float64) - 1.0
-        return plan_directions(centre, step, signs, base=base)
+        directions = self._directions(centre.shape[0], centre.shape[1], generator)
+        return plan_directions(centre, step, directions, base=base)
+
+    def _directions(self, batch: int, parameters: int, generator: torch.Generator | None) -> Tensor:
+        """What is tried around a setting, `[B, D, P]`: entries whose signs are fair coins and whose squares
+        are 1 in the mean, or 0 for parameters that a direction leaves alone.
+        """
+        return random_signs((batch, self.directions, parameters), generator)
 
     def gradient(self, plan: Plan, values: Tensor) -> Tensor:
         values = self._values(plan, values)[:, int(plan.base) :]
         difference = values[:, 0::2] - values[:, 1::2]
-        failed = difference.isnan()
-        self._count(failed)
-        estimates = divide(difference.unsqueeze(-1), plan.distances)
-        return estimates.sum(dim=1) / (~failed).sum(dim=1, keepdim=True).clamp(min=1)
+        self._count(difference.isnan())
+        return average(difference, plan.distances)
 
 
-def plan_directions(centre: Tensor, step: Tensor, signs: Tensor, *, base: bool) -> Plan:
-    """The plan for given signs `[B, D, P]` around `centre` `[B, P]`: columns plus, minus, plus, minus, ..."""
+def random_signs(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """-1.0 or 1.0, float64."""
+    return 2.0 * torch.randint(0, 2, shape, generator=generator).to(torch.float64) - 1.0
+
+
+def plan_directions(centre: Tensor, step: Tensor, directions: Tensor, *, base: bool) -> Plan:
+    """The plan for given directions `[B, D, P]` around `centre` `[B, P]`: columns plus, minus, plus, ...
+
+    A move of length z steps counts z^2 times: then the mean of (slope . move) z^2 / move over moves of either
+    sign and E z^2 = 1 is the slope itself, clipped or not. For signs, z^2 is 1.
+    """
     around = centre.unsqueeze(1)
-    plus = (around + step * signs).clamp(0.0, 1.0)
-    minus = (around - step * signs).clamp(0.0, 1.0)
+    plus = (around + step * directions).clamp(0.0, 1.0)
+    minus = (around - step * directions).clamp(0.0, 1.0)
     settings = torch.stack((plus, minus), dim=2).flatten(1, 2)
     if base:
         settings = torch.cat((around, settings), dim=1)
-    return Plan(settings, base, plus - minus)
+    return Plan(settings, base, divide(plus - minus, directions.square()))
