@@ -17,6 +17,7 @@ from dafxhost.data.pairs import KINDS as PAIRS
 from dafxhost.data.setting_draws import DRAWS
 from dafxhost.errors import RunError, UsageError
 from dafxhost.execution.backends import KINDS
+from dafxhost.loss_terms import parse_loss
 
 SPACES = ("loss", "signal")
 CHANGES = ("speed", "mixing", "equaliser", "tilt", "gain", "polarity")
@@ -52,6 +53,8 @@ class TrainConfig:
             their waveforms).
         alternatives: renders an example that try another value than the likeliest of one parameter. They
             teach choices and toggles, which have no gradient, and other modes of continuous parameters.
+        loss: what is trained on end to end, a sum of terms as "mr-stft + 0.5 modulation" (see
+            `dafxhost.objectives`); validation and evaluation use the multi-resolution STFT in any case.
         l1_weight: of the waveforms' L1 beside the multi-resolution STFT (Grant 2023: 100).
         fft_sizes: of the loss trained on; validation and evaluation use all of Grant's.
         sample_rate: Hz. samples: T, samples in each half of an example. loss_samples: samples of the excerpt
@@ -99,6 +102,7 @@ class TrainConfig:
     step: float = 0.05
     space: str = "loss"
     alternatives: int = 3
+    loss: str = "mr-stft"
     l1_weight: float = 0.0
     fft_sizes: tuple[int, ...] = (32, 128, 512, 2048, 8192, 32768)
     sample_rate: int = 24000
@@ -138,6 +142,7 @@ class TrainConfig:
         for name in natural.split():
             self._check(getattr(self, name) >= 0, name, "must be 0 or more")
         self._check(self.space in SPACES, "space", f"must be one of {', '.join(SPACES)}")
+        parse_loss(self.loss)
         self._check(self.pairs in PAIRS, "pairs", f"must be one of {', '.join(PAIRS)}")
         self._check(self.settings in DRAWS, "settings", f"must be one of {', '.join(DRAWS)}")
         self._check(not self.presets or self.settings == "presets", "presets", 'needs settings = "presets"')

@@ -22,7 +22,8 @@ from dafxhost.effects import Effect
 from dafxhost.encoders import Encoder, load_encoder
 from dafxhost.errors import UsageError
 from dafxhost.execution.backends import open_executor
-from dafxhost.losses import MultiResolutionSTFT, TransferLoss
+from dafxhost.losses import MultiResolutionSTFT
+from dafxhost.objectives import make_loss
 from dafxhost.registry import encoder as make_encoder
 from dafxhost.registry import estimator as make_estimator
 from dafxhost.registry import registry
@@ -164,7 +165,12 @@ class Session:
             self.controller,
             self.executor,
             make_estimator(config.estimator, **options),
-            TransferLoss(config.fft_sizes, l1_weight=config.l1_weight).to(self.device),
+            make_loss(
+                config.loss,
+                sample_rate=config.sample_rate,
+                fft_sizes=config.fft_sizes,
+                l1_weight=config.l1_weight,
+            ).to(self.device),
             space=config.space,
             alternatives=config.alternatives,
             sample_rate=config.sample_rate,
