@@ -1,4 +1,4 @@
-"""How a config writes a sum of losses, "mr-stft + 0.5 modulation + 0.2 embedding:effect-encoder"; without torch."""
+"""How a config writes a sum of losses: "mr-stft + 0.5 modulation + embedding:effect-encoder". No torch."""
 
 from __future__ import annotations
 

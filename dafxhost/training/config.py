@@ -20,6 +20,7 @@ from dafxhost.execution.backends import KINDS
 from dafxhost.loss_terms import parse_loss
 
 SPACES = ("loss", "signal")
+PRECISIONS = ("float32", "bfloat16", "float16")
 CHANGES = ("speed", "mixing", "equaliser", "tilt", "gain", "polarity")
 """Names in `dafxhost.training.augmentation`, which imports SciPy."""
 
@@ -71,6 +72,8 @@ class TrainConfig:
         epoch_steps: end-to-end steps between validations. validation: examples in one.
         patience: validations without an improvement after which training ends; 0 never.
         seed: of every random draw. device: where the networks run ("cpu", "cuda"); plugins run on the CPU.
+        precision: of the networks: "float32", "bfloat16", or with CUDA "float16". compile: let torch.compile
+            work on the controller's layers (see docs/training.md for what both are worth).
         workers: worker processes; 0 is one a core. deadline: seconds one render may take.
         executor: where plugins run: "processes" (this machine) or "ray" (a cluster, see `RayExecutor`).
         track: registered names of trackers, with commas between them (see `dafxhost.tracking`); log.jsonl is
@@ -126,6 +129,8 @@ class TrainConfig:
     patience: int = 0
     seed: int = 0
     device: str = "cpu"
+    precision: str = "float32"
+    compile: bool = False
     workers: int = 0
     deadline: float = 30.0
     executor: str = "processes"
@@ -148,6 +153,7 @@ class TrainConfig:
         self._check(not self.presets or self.settings == "presets", "presets", 'needs settings = "presets"')
         wrong = [name for name in _words(self.augmentations) if name not in CHANGES]
         self._check(not wrong, "augmentations", f"must be of {', '.join(CHANGES)}")
+        self._check(self.precision in PRECISIONS, "precision", f"must be one of {', '.join(PRECISIONS)}")
         self._check(self.executor in KINDS, "executor", f"must be one of {', '.join(KINDS)}")
         self._check(self.bins >= 4, "bins", "must be at least 4")
         self._check(self.samples >= 1024, "samples", "must be at least 1024")
