@@ -44,7 +44,7 @@ LOSSES = {
     "modulation": "modulation",
     "echo": "echo",
     "embedding": "embedding",
-    "embedding:effect-encoder": "embedding:effect-encoder",
+    "embedding:pretrained": "embedding:pretrained",
     "sum": "mr-stft + 0.5 modulation + 0.5 echo",
 }
 UNHEARD = -60.0  # dB

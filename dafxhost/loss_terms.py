@@ -1,4 +1,4 @@
-"""How a config writes a sum of losses: "mr-stft + 0.5 modulation + embedding:effect-encoder". No torch."""
+"""How a config writes a sum of losses: "mr-stft + 0.5 modulation + embedding:pretrained". No torch."""
 
 from __future__ import annotations
 

@@ -170,11 +170,11 @@ def test_the_stft_alone_is_the_loss_that_was_there_before() -> None:
 
 
 def test_sums_are_read_with_and_without_weights_and_stars() -> None:
-    terms = parse_loss("mr-stft+0.5*modulation + 1e-1 embedding:effect-encoder + 2 embedding")
+    terms = parse_loss("mr-stft+0.5*modulation + 1e-1 embedding:pretrained + 2 embedding")
     assert [(t.name, t.weight, t.encoder) for t in terms] == [
         ("mr-stft", 1.0, ""),
         ("modulation", 0.5, ""),
-        ("embedding", 0.1, "effect-encoder"),
+        ("embedding", 0.1, "pretrained"),
         ("embedding", 2.0, "style-statistics"),
     ]
 

@@ -1,4 +1,4 @@
-"""Sums of losses, as a config writes them: "mr-stft + 0.5 modulation + 0.2 embedding:effect-encoder"."""
+"""Sums of losses, as a config writes them: "mr-stft + 0.5 modulation + 0.2 embedding:pretrained"."""
 
 from __future__ import annotations
 

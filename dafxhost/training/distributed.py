@@ -119,7 +119,7 @@ class Group(Alone):
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Group]:
-    """This process's place in the group that torchrun started; what is raised within is told to the others."""
+    """A place in the group that torchrun started; what is raised within is told to the others."""
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
         dist.init_process_group(backend, timeout=PATIENCE)
