@@ -42,9 +42,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subproces
         for rank in range(2)
     ]
     ended = []
-    for process in started:
-        _, words = process.communicate(timeout=120)
-        ended.append(subprocess.CompletedProcess(process.args, process.returncode, "", words))
+    try:
+        for process in started:
+            _, words = process.communicate(timeout=240)
+            ended.append(subprocess.CompletedProcess(process.args, process.returncode, "", words))
+    finally:
+        for process in started:
+            process.kill()
     return folder, ended
 
 
@@ -118,7 +122,7 @@ def test_mixed_precision_is_close_keeps_names_and_gives_float32() -> None:
 
 
 def test_precisions_that_cannot_be_had_are_refused() -> None:
-    with pytest.raises(UsageError, match="float16.*cuda"):
+    with pytest.raises(UsageError, match=r"float16.*cuda"):
         precision.prepare(controller(), "float16", False, torch.device("cpu"))
     with pytest.raises(UsageError, match="precision must be one of float32, bfloat16, float16"):
         TrainConfig(precision="int8")
