@@ -19,6 +19,8 @@ CONFIG, LOG, STATE, POOL = "config.toml", "log.jsonl", "state.safetensors", "poo
 CHECKPOINTS = ("best", "supervised", "last")
 CONTROLLERS = Path(__file__).parent / "controllers"
 """Runs that come with dafxhost, a folder an effect; docs/controllers.md says how they were trained."""
+MANY, MEMBERS = "effects.json", "effects"
+"""Of a run for several effects: what it holds, and the folder of ordinary runs, one an effect."""
 
 
 @dataclass
@@ -56,6 +58,34 @@ class RunInfo:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path), "checkpoints": list(self.checkpoints)}
+
+
+def members(path: Path) -> dict[str, Path]:
+    """Effect -> its run, of a run for several effects; empty for any other. Raises RunError: damaged."""
+    try:
+        kept = json.loads((path / MANY).read_text(encoding="utf-8"))
+        return {str(name): path / MEMBERS / Path(folder).name for name, folder in kept["effects"].items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise RunError(f"cannot read {path / MANY}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path / MANY} is damaged: {error!r}") from error
+
+
+def member(path: str | Path, effect: str | None) -> Path:
+    """The run to load for an effect: of a run for several effects the part of that one, else `path` itself.
+
+    Raises:
+        RunError: it is for several effects, and none or another one is named.
+    """
+    found = members(Path(path))
+    if not found:
+        return Path(path)
+    if effect not in found:
+        wanted = "name one of them with --effect" if effect is None else f"not for {effect!r}"
+        raise RunError(f"run {path} is for {', '.join(found)}; {wanted}")
+    return found[effect]
 
 
 def is_run(path: Path) -> bool:

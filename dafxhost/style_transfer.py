@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,8 @@ class TransferResult:
         clipped: samples of the output beyond full scale.
         render_spec: the fields of `RenderSpec`, and its fingerprint.
         excerpts: pairs of an input's and a reference's excerpt that the controller heard.
+        uncertainty: of the controller's own answer, before any search: parameter -> interval, entropy and
+            confidence, the fields of `dafxhost.training.uncertainty.ParameterUncertainty` and its `text`.
         history: of the search: (settings tried, lowest score so far); not written beside the output.
     """
 
@@ -88,6 +90,7 @@ class TransferResult:
     strength: float = 1.0
     preset: Path | None = None
     location: str = ""
+    uncertainty: dict[str, dict[str, Any]] = field(default_factory=dict)
     history: tuple[tuple[int, float], ...] = ()
 
     @property
@@ -165,6 +168,7 @@ def transfer(
     from dafxhost.execution.executor import Executor
     from dafxhost.refinement import refine_setting
     from dafxhost.registry import effect as find_effect
+    from dafxhost.training.uncertainty import uncertainty
 
     chosen = _find_run(run, effect, runs_dir)
     fx = find_effect(chosen.where, provider)
@@ -173,7 +177,9 @@ def transfer(
     if say is not None:
         say(f"run {chosen.path}, effect {fx.name} by {fx.provider.name}")
     inputs, references = pairs(chosen, ours, theirs)
-    match = chosen.predict_pairs(inputs, references)
+    heard = chosen.pair_logits(inputs, references)
+    match = chosen.decode_pairs(heard)
+    doubts = {u.name: {**asdict(u), "text": u.text()} for u in uncertainty(chosen, heard)}
     gain = PEAK / ours.loudness.peak
     after = LogMel(info.sample_rate)
     wanted = {"match-input": ours.loudness, "match-reference": theirs.loudness, "plugin": None}[level]
@@ -212,6 +218,7 @@ def transfer(
         strength=strength,
         preset=None if preset is None else Path(preset),
         location=location(fx),
+        uncertainty=doubts,
         history=() if found is None else tuple(found.history),
     )
     _write_json(result)
@@ -279,10 +286,11 @@ class Recording:
 def _find_run(run: Path_ | None, effect: str | None, runs_dir: Path_) -> Run:
     """The run asked for, or the newest. Raises RunError."""
     from dafxhost.chains import canonical
+    from dafxhost.run_folders import member
     from dafxhost.training.runs import load_run, newest_run
 
     effect = effect and canonical(effect)
-    found = load_run(Path(run) if run is not None else newest_run(Path(runs_dir), effect))
+    found = load_run(member(run, effect) if run is not None else newest_run(Path(runs_dir), effect))
     if effect is not None and found.effect_name != effect:
         raise RunError(f"run {found.path} was made for effect {found.effect_name!r}, not {effect!r}")
     return found

@@ -34,6 +34,12 @@ def train(
             "--effect", help=EFFECT_HELP + " [default: mda-combo].", autocompletion=completion.effects
         ),
     ] = None,
+    effects: Annotated[
+        str | None,
+        typer.Option(
+            "--effects", help="One controller for several effects, with commas between them.", metavar="A,B"
+        ),
+    ] = None,
     data: DataOption = None,
     max_minutes: Annotated[
         float | None, typer.Option("--max-minutes", help="When training ends at the latest [default: 8].")
@@ -129,6 +135,9 @@ def train(
     }
     given = {k: v for k, v in flags.items() if v is not None}
     wanted = _config(given, config, resume, run_dir)
+    if effects is not None:
+        _train_many(effects, wanted, effect, resume, report, run_dir, as_json)
+        return
     if report is not None:
         from dafxhost.report.page import check_report
 
@@ -145,6 +154,10 @@ def train(
     if done is None:
         _say_how_to_resume(events.run)
         raise typer.Exit(130)
+    from dafxhost.training.distributed import rank
+
+    if rank():  # of torchrun's processes, one speaks
+        return
     _show_training(done, as_json)
     if report is not None:
         from dafxhost.report.provenance import command_line
@@ -152,6 +165,42 @@ def train(
 
         training_report(done.run, command=command_line()).write(report)
         note(f"report: {report}")
+
+
+def _train_many(
+    effects: str,
+    config: TrainConfig | None,
+    effect: str | None,
+    resume: Path | None,
+    report: Path | None,
+    run_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """One run for several effects. Raises UsageError: with options that are for one effect."""
+    from dataclasses import asdict
+
+    from dafxhost.errors import UsageError
+    from dafxhost.training.many import train_many
+    from dafxhost_cli.progress import Display
+
+    pairs = (("--effect", effect), ("--resume", resume), ("--report", report))
+    if wrong := [name for name, value in pairs if value is not None]:
+        raise UsageError(f"--effects trains a new run for several effects; leave out {', '.join(wrong)}")
+    names = [name.strip() for name in effects.split(",") if name.strip()]
+    with Display() as display:
+        done = train_many(config, names, run_dir=run_dir, on_event=_Events(display))
+    if as_json:
+        result_json({**asdict(done), "run": str(done.run)})
+        return
+    rows = [
+        (name, f"{f['untouched']:.3f}", f"{f['validation']:.3f}", f"{f['validation'] / f['untouched']:.2f}")
+        for name, f in done.effects.items()
+    ]
+    result(f"run folder: {done.run}")
+    result("")
+    result(table(("MR-STFT on validation examples", "input alone", "controller", "ratio"), rows))
+    result("")
+    result(f"next: dafxhost transfer input.wav reference.wav --run {done.run} --effect {names[0]}")
 
 
 def _config(

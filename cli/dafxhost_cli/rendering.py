@@ -158,12 +158,14 @@ def _report(done: TransferResult, source: Path, reference: Path, path: Path) -> 
 
 
 def _show_transfer(done: TransferResult) -> None:
-    result(table(("parameter", "value"), done.table))
+    result(table(("parameter", "value"), _with_intervals(done)))
     result("")
     result(
         f"distance to the reference (log-mel statistics): {done.distance_before:.2f} dB before, "
         f"{done.distance_after:.2f} dB after"
     )
+    if done.uncertainty and done.table != _with_intervals(done):
+        result(_of_intervals(done))
     if done.refined is not None:
         result(_refined(done.refined))
     result(f"level: {done.level_text}")
@@ -171,6 +173,19 @@ def _show_transfer(done: TransferResult) -> None:
     result(f"setting: {done.json_path}")
     if done.preset is not None:
         result(f"preset: {done.preset}")
+
+
+def _with_intervals(done: TransferResult) -> list[tuple[str, str]]:
+    """Rows of the table, "0.62 (48 to 80 %)", as long as the setting is the controller's own answer."""
+    if done.refined is not None or done.strength != 1.0:
+        return done.table
+    return [(name, f"{text} ({done.uncertainty[name]['text']})") for name, text in done.table]
+
+
+def _of_intervals(done: TransferResult) -> str:
+    first = next(iter(done.uncertainty.values()))
+    how = "calibrated on validation examples" if first["calibrated"] else "not calibrated"
+    return f"in brackets: where the controller puts {100 * first['level']:.0f} % of the probability ({how})"
 
 
 def _refined(found: dict[str, Any]) -> str:

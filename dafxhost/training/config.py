@@ -17,8 +17,10 @@ from dafxhost.data.pairs import KINDS as PAIRS
 from dafxhost.data.setting_draws import DRAWS
 from dafxhost.errors import RunError, UsageError
 from dafxhost.execution.backends import KINDS
+from dafxhost.loss_terms import parse_loss
 
 SPACES = ("loss", "signal")
+PRECISIONS = ("float32", "bfloat16", "float16")
 CHANGES = ("speed", "mixing", "equaliser", "tilt", "gain", "polarity")
 """Names in `dafxhost.training.augmentation`, which imports SciPy."""
 
@@ -52,6 +54,8 @@ class TrainConfig:
             their waveforms).
         alternatives: renders an example that try another value than the likeliest of one parameter. They
             teach choices and toggles, which have no gradient, and other modes of continuous parameters.
+        loss: what is trained on end to end, a sum of terms as "mr-stft + 0.5 modulation" (see
+            `dafxhost.objectives`); validation and evaluation use the multi-resolution STFT in any case.
         l1_weight: of the waveforms' L1 beside the multi-resolution STFT (Grant 2023: 100).
         fft_sizes: of the loss trained on; validation and evaluation use all of Grant's.
         sample_rate: Hz. samples: T, samples in each half of an example. loss_samples: samples of the excerpt
@@ -75,6 +79,8 @@ class TrainConfig:
         epoch_steps: end-to-end steps between validations. validation: examples in one.
         patience: validations without an improvement after which training ends; 0 never.
         seed: of every random draw. device: where the networks run ("cpu", "cuda"); plugins run on the CPU.
+        precision: of the networks: "float32", "bfloat16", or with CUDA "float16". compile: let torch.compile
+            work on the controller's layers (see docs/training.md for what both are worth).
         workers: worker processes; 0 is one a core. deadline: seconds one render may take.
         executor: where plugins run: "processes" (this machine) or "ray" (a cluster, see `RayExecutor`).
         track: registered names of trackers, with commas between them (see `dafxhost.tracking`); log.jsonl is
@@ -107,6 +113,7 @@ class TrainConfig:
     step: float = 0.05
     space: str = "loss"
     alternatives: int = 3
+    loss: str = "mr-stft"
     l1_weight: float = 0.0
     fft_sizes: tuple[int, ...] = (32, 128, 512, 2048, 8192, 32768)
     sample_rate: int = 24000
@@ -138,6 +145,8 @@ class TrainConfig:
     patience: int = 0
     seed: int = 0
     device: str = "cpu"
+    precision: str = "float32"
+    compile: bool = False
     workers: int = 0
     deadline: float = 30.0
     executor: str = "processes"
@@ -154,11 +163,13 @@ class TrainConfig:
         for name in natural.split():
             self._check(getattr(self, name) >= 0, name, "must be 0 or more")
         self._check(self.space in SPACES, "space", f"must be one of {', '.join(SPACES)}")
+        parse_loss(self.loss)
         self._check(self.pairs in PAIRS, "pairs", f"must be one of {', '.join(PAIRS)}")
         self._check(self.settings in DRAWS, "settings", f"must be one of {', '.join(DRAWS)}")
         self._check(not self.presets or self.settings == "presets", "presets", 'needs settings = "presets"')
         wrong = [name for name in _words(self.augmentations) if name not in CHANGES]
         self._check(not wrong, "augmentations", f"must be of {', '.join(CHANGES)}")
+        self._check(self.precision in PRECISIONS, "precision", f"must be one of {', '.join(PRECISIONS)}")
         self._check(self.executor in KINDS, "executor", f"must be one of {', '.join(KINDS)}")
         self._check(self.bins >= 4, "bins", "must be at least 4")
         self._check(self.samples >= 1024, "samples", "must be at least 1024")

@@ -27,6 +27,7 @@ from torch import Tensor
 from dafxhost.data.examples import ExampleBatch
 from dafxhost.estimators.base import Estimator, Plan
 from dafxhost.losses import TransferLoss
+from dafxhost.objectives.combined import CombinedLoss
 from dafxhost.training.controller import Controller
 
 _EXPLORE = 0.02
@@ -67,7 +68,7 @@ class Objective:
         controller: Controller,
         executor: Any,
         estimator: Estimator,
-        loss: TransferLoss,
+        loss: TransferLoss | CombinedLoss,
         *,
         space: str,
         alternatives: int,
@@ -155,7 +156,7 @@ class Objective:
         """
         audio = renders[None, 1:]
         with torch.no_grad():
-            prepared = self.loss.prepare(target[None])
+            prepared: Any = self.loss.prepare(target[None])
         gradient = torch.zeros(trial.settings.shape[2], dtype=torch.float64)
         k = trial.plan.settings.shape[1] if trial.plan is not None else 0
         if self.space == "loss" or trial.plan is None:

@@ -29,7 +29,7 @@ def proxy_phase(session: Session) -> None:
     proxy = _proxy(session)
     pool, controller = session.pool(), session.controller
     timer, losses, since = time.monotonic(), [], about["step"]
-    while about["step"] < config.proxy_steps and time.monotonic() < session.deadline:
+    while about["step"] < config.proxy_steps and not session.group.any(time.monotonic() > session.deadline):
         step = about["step"]
         session._seed(11, step)
         rng = np.random.default_rng([config.seed, 12, step])

@@ -46,7 +46,7 @@ from dafxhost.run_folders import CONFIG as CONFIG
 from dafxhost.run_folders import LOG as LOG
 from dafxhost.run_folders import POOL as POOL
 from dafxhost.run_folders import STATE as STATE
-from dafxhost.run_folders import shipped_effects, shipped_run
+from dafxhost.run_folders import member, members, shipped_effects, shipped_run
 from dafxhost.settings import location
 from dafxhost.training.controller import Controller
 
@@ -93,6 +93,7 @@ def newest_run(folder: str | Path = "runs", effect: str | None = None) -> Path:
     found = []
     try:
         candidates = sorted(p for p in Path(folder).iterdir() if p.is_dir())
+        candidates += [part for path in candidates for part in _parts(path)]
     except OSError:
         candidates = []
     for path in candidates:
@@ -115,6 +116,14 @@ def newest_run(folder: str | Path = "runs", effect: str | None = None) -> Path:
             f"no run{of} with a controller in {folder}; train one first: dafxhost train{train}{come}"
         )
     return max(found)[2]
+
+
+def _parts(path: Path) -> list[Path]:
+    """Parts of a run for several effects that can be loaded."""
+    try:
+        return list(members(path).values())
+    except RunError:
+        return []
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -282,13 +291,21 @@ class Run:
         """One setting `[P]` (float64) for N pairs of excerpts, each `[C, T]` at the run's rate, all of one
         input and one reference: the mean of the distributions that the pairs give is decoded.
         """
-        log_probabilities = torch.stack(
+        return self.decode_pairs(self.pair_logits(inputs, references))
+
+    @torch.no_grad()
+    def pair_logits(self, inputs: Sequence[np.ndarray], references: Sequence[np.ndarray]) -> torch.Tensor:
+        """Logits `[N, P, L]` of N pairs of excerpts, each `[C, T]` at the run's rate."""
+        return torch.stack(
             [
-                self.controller(self._embed(a), self._embed(b))[0].log_softmax(dim=-1)
+                self.controller(self._embed(a), self._embed(b))[0]
                 for a, b in zip(inputs, references, strict=True)
             ]
         )
-        mean = log_probabilities.logsumexp(dim=0, keepdim=True)
+
+    def decode_pairs(self, logits: torch.Tensor) -> np.ndarray:
+        """The setting `[P]` of the mean of the distributions that logits `[N, P, L]` stand for."""
+        mean = logits.log_softmax(dim=-1).logsumexp(dim=0, keepdim=True)
         return self.controller.decode(mean)[0].double().numpy()
 
     def predict_batch(self, inputs: np.ndarray, references: np.ndarray) -> np.ndarray:
@@ -352,7 +369,7 @@ def load_run(path: str | Path, checkpoint: str | None = None, effect: Effect | N
     Raises:
         RunError: no run, no controller in it yet, a damaged file, or made for something else.
     """
-    path = Path(path)
+    path = member(path, None if effect is None else effect.name)
     if not path.is_dir():
         raise RunError(f"there is no run folder {path}")
     if checkpoint is not None and checkpoint not in CHECKPOINTS:

@@ -22,14 +22,16 @@ from dafxhost.effects import Effect
 from dafxhost.encoders import Encoder, load_encoder
 from dafxhost.errors import UsageError
 from dafxhost.execution.backends import open_executor
-from dafxhost.losses import MultiResolutionSTFT, TransferLoss
+from dafxhost.losses import MultiResolutionSTFT
+from dafxhost.objectives import make_loss
 from dafxhost.registry import encoder as make_encoder
 from dafxhost.registry import estimator as make_estimator
 from dafxhost.registry import registry
-from dafxhost.training import runs
+from dafxhost.training import precision, runs
 from dafxhost.training.augmentation import AugmentedSource, MixedSource
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.controller import Controller
+from dafxhost.training.distributed import Alone
 from dafxhost.training.memory import keep_memory
 from dafxhost.training.objective import Objective
 from dafxhost.training.pool import Pool, PoolMaker, load_pool
@@ -121,6 +123,8 @@ class Session:
         if config.encoder_frozen:
             self.controller.encoder.freeze()
         self.frozen = self.controller.encoder.frozen
+        self.scaler = precision.prepare(self.controller, config.precision, config.compile, self.device)
+        self.group = Alone()
         self.card = runs.card_of(self.effect, self.controller, config.sample_rate, config.samples)
         self.card["data"] = plain.description
         self.objective = self._objective()
@@ -169,7 +173,12 @@ class Session:
             self.controller,
             self.executor,
             make_estimator(config.estimator, **options),
-            TransferLoss(config.fft_sizes, l1_weight=config.l1_weight).to(self.device),
+            make_loss(
+                config.loss,
+                sample_rate=config.sample_rate,
+                fft_sizes=config.fft_sizes,
+                l1_weight=config.l1_weight,
+            ).to(self.device),
             space=config.space,
             alternatives=config.alternatives,
             sample_rate=config.sample_rate,
@@ -280,12 +289,15 @@ class Session:
 
     def _update(self, loss: Tensor) -> None:
         self.optimiser.zero_grad()
-        loss.backward()
+        self.scaler.scale(loss).backward()
+        self.group.average(self.controller)  # still scaled, so that all see what overflowed anywhere
+        self.scaler.unscale_(self.optimiser)
         if self.about["phase"] != "supervised":  # whose steps are too short for it
             self.gradients.look()
         self.norm = nn.utils.clip_grad_norm_(self.controller.parameters(), self.config.clip)
         self.consistent = False
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.about["step"] += 1
         self.consistent = True
 

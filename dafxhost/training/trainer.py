@@ -27,10 +27,11 @@ from dafxhost.effects import Effect
 from dafxhost.errors import OutputError, RunError, UsageError
 from dafxhost.registry import effect as find_effect
 from dafxhost.tracking import make_trackers
-from dafxhost.training import runs
+from dafxhost.training import distributed, runs
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.proxy_phase import proxy_phase
 from dafxhost.training.session import OnEvent, Session, mix
+from dafxhost.training.uncertainty import calibrate_run
 
 SLOW_STEPS, MEASURED = 2, 20
 """First steps, which are slower than the rest, and those whose speed then decides how many there will be."""
@@ -80,10 +81,25 @@ def train(
         UsageError, UnknownNameError, EffectUnavailableError, AudioFileError, RunError, OutputError: nothing
             was trained. KeyboardInterrupt: after checkpoints were written.
     """
+    if distributed.several():
+        return distributed.train_together(config, resume, run_dir, runs_dir, on_event)
+    return train_one(config, resume, run_dir, runs_dir, on_event, distributed.Alone())
+
+
+def train_one(
+    config: TrainConfig | None,
+    resume: str | Path | None,
+    run_dir: str | Path | None,
+    runs_dir: str | Path,
+    on_event: OnEvent | None,
+    group: distributed.Alone,
+) -> TrainResult:
+    """`train` as one process of a group."""
     path, config, effect, state = _open_run(config, resume, run_dir, runs_dir)
     with ExitStack() as stack:
         try:
             training = _Training(path, config, effect, on_event or (lambda event: None), stack)
+            training.group = group
         except BaseException:
             if resume is None:
                 _discard(path, made=run_dir is None)
@@ -169,6 +185,8 @@ class _Training(Session):
             self._interrupted()
             raise
         self._save_state()
+        if self._validation is not None:
+            calibrate_run(runs.load_run(self.path), self._validation)
         if not self.config.keep_pool:
             (self.path / runs.POOL).unlink(missing_ok=True)
         seconds = time.monotonic() - self.began
@@ -183,6 +201,7 @@ class _Training(Session):
         """Cross-entropy with the settings that made the references. Returns why training must end, or ""."""
         config, about = self.config, self.about
         batches = self._batches()
+        self.group.same(self.controller)
         # A small network gains little from a second thread, and loses much where the cores are busy.
         torch.set_num_threads(1 if self.frozen and self.device.type == "cpu" else self.torch_threads)
         ends = self.began + 60 * config.max_minutes * (config.pool_share + config.supervised_share)
@@ -198,11 +217,11 @@ class _Training(Session):
             each = pace.step()
             if not about["supervised_steps"] and each is not None:
                 left = max(ends - time.monotonic(), 0.05 * (self.deadline - self.began))
-                about["supervised_steps"] = max(about["step"] + 1, int(left / each))
+                about["supervised_steps"] = self.group.agree(max(about["step"] + 1, int(left / each)))
             if about["step"] % 20 == 0:
                 self._event("step", phase="supervised", step=about["step"], steps=about["supervised_steps"],
                             loss=float(np.mean(losses[-50:])), time_left=self._left())  # fmt: skip
-            if time.monotonic() > self.deadline:
+            if self.group.any(time.monotonic() > self.deadline):
                 break
             if about["step"] % 500 == 0:
                 self._save_state()
@@ -221,6 +240,7 @@ class _Training(Session):
         about = self.about
         about.update(phase=phase, before=about["before"] + about["step"], step=0, since_best=0)
         runs.load_best(self.path, self.controller)
+        self.group.same(self.controller)
         self.optimiser = self._optimiser()
         self._save_state()
 
@@ -235,7 +255,7 @@ class _Training(Session):
         with self._fresh_batches() as fresh:
             while not about["end_to_end_steps"] or about["step"] < about["end_to_end_steps"]:
                 step = about["step"]
-                if time.monotonic() > self.deadline:
+                if self.group.any(time.monotonic() > self.deadline):
                     return self._finish("max_minutes", losses, timer, about["step"] - since)
                 batch, dry, reference = fresh(step)
                 self._seed(3, step)
@@ -256,7 +276,7 @@ class _Training(Session):
                 if not about["end_to_end_steps"] and each is not None:
                     # Validations take their share, and the machine may get slower.
                     left = max(self.deadline - time.monotonic(), 0.0) / 1.15
-                    about["end_to_end_steps"] = max(about["step"] + 1, about["step"] + int(left / each))
+                    about["end_to_end_steps"] = self.group.agree(about["step"] + max(1, int(left / each)))
                 now, taken = self.executor.stats - stats, max(time.monotonic() - timer, 1e-9)
                 self._event("step", phase="end-to-end", step=about["step"], steps=about["end_to_end_steps"],
                             loss=float(np.nanmean(losses[-config.epoch_steps:])), time_left=self._left(),
