@@ -3,8 +3,8 @@
     python benchmarks/precision_speed.py --device cpu
 
 The default controller on random embeddings of the default encoder's size, batch 64, forward, backward and
-optimiser, each way in turn; the first steps (compilation) apart. End to end, renders and losses take most of a
-step and neither option touches them.
+optimiser, each way in turn; the first steps (compilation) apart. End to end, renders and losses take most of
+a step and neither option touches them.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subproces
     finally:
         for process in started:
             process.kill()
+            process.wait()
     return folder, ended
 
 
