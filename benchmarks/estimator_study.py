@@ -90,6 +90,15 @@ def descent(landscape: Landscape, budget: int) -> dict[str, Any]:
     return {"budget": budget, **found}
 
 
+def rounded(value: Any) -> Any:
+    """Numbers to five digits: results are kept in the repository."""
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
 def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--stage", choices=("steps", "quality", "descent"), required=True)
@@ -121,7 +130,7 @@ def main(given: list[str] | None = None) -> int:
                 found = {**stages[o.stage](landscape), "parameters": landscape.names}
         found |= {"renders": landscape.renders, "cpu_seconds": round(time.process_time() - began, 1)}
         kept["effects"][name] = found
-        place.write_text(json.dumps(kept))
+        place.write_text(json.dumps(rounded(kept)))
         figures = f"{found['renders']} renders, {found['cpu_seconds']} s"
         print(f"{o.stage} {name}: {figures}", file=sys.stderr, flush=True)
     return 0
