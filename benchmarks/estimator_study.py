@@ -30,7 +30,7 @@ from estimator_study_torch import EFFECTS, torch_effect
 from measure import RESULTS
 
 from dafxhost.estimators.block import BlockSPSA
-from dafxhost.estimators.choice import STRIDES, agreements, lines
+from dafxhost.estimators.choice import agreements, lines
 from dafxhost.estimators.finite_difference import CentralDifference, ForwardDifference
 from dafxhost.estimators.one_sided import OneSidedSPSA
 from dafxhost.estimators.orthogonal import OrthogonalDirections
@@ -41,6 +41,8 @@ from dafxhost.estimators.spsa import SPSA
 
 NAMES = ("overdrive", "combo", "ringmod", "dynamics", "ambience", "leslie", "delay", "multiband", "thruzero")
 PLUGINS = tuple(f"mda-{name}" for name in NAMES)
+STRIDES = (1, 2, 4, 6)
+"""Steps of 0.05, 0.1, 0.2 and 0.3."""
 QUALITY = (
     *(Contestant(f"SPSA {c:g}, K = 4", lambda c=c: SPSA(c, 2)) for c in (0.01, 0.05, 0.1, 0.2)),
     Contestant("SPSA 0.1, K = 8", lambda: SPSA(0.1, 4)),
