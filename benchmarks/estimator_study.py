@@ -30,7 +30,7 @@ from estimator_study_torch import EFFECTS, torch_effect
 from measure import RESULTS
 
 from dafxhost.estimators.block import BlockSPSA
-from dafxhost.estimators.choice import STRIDES, agreements, lines
+from dafxhost.estimators.choice import agreements, lines
 from dafxhost.estimators.finite_difference import CentralDifference, ForwardDifference
 from dafxhost.estimators.one_sided import OneSidedSPSA
 from dafxhost.estimators.orthogonal import OrthogonalDirections
@@ -41,6 +41,8 @@ from dafxhost.estimators.spsa import SPSA
 
 NAMES = ("overdrive", "combo", "ringmod", "dynamics", "ambience", "leslie", "delay", "multiband", "thruzero")
 PLUGINS = tuple(f"mda-{name}" for name in NAMES)
+STRIDES = (1, 2, 4, 6)
+"""Steps of 0.05, 0.1, 0.2 and 0.3."""
 QUALITY = (
     *(Contestant(f"SPSA {c:g}, K = 4", lambda c=c: SPSA(c, 2)) for c in (0.01, 0.05, 0.1, 0.2)),
     Contestant("SPSA 0.1, K = 8", lambda: SPSA(0.1, 4)),
@@ -90,6 +92,15 @@ def descent(landscape: Landscape, budget: int) -> dict[str, Any]:
     return {"budget": budget, **found}
 
 
+def rounded(value: Any) -> Any:
+    """Numbers to five digits: results are kept in the repository."""
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
 def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--stage", choices=("steps", "quality", "descent"), required=True)
@@ -121,7 +132,7 @@ def main(given: list[str] | None = None) -> int:
                 found = {**stages[o.stage](landscape), "parameters": landscape.names}
         found |= {"renders": landscape.renders, "cpu_seconds": round(time.process_time() - began, 1)}
         kept["effects"][name] = found
-        place.write_text(json.dumps(kept))
+        place.write_text(json.dumps(rounded(kept)))
         figures = f"{found['renders']} renders, {found['cpu_seconds']} s"
         print(f"{o.stage} {name}: {figures}", file=sys.stderr, flush=True)
     return 0

@@ -70,13 +70,10 @@ def steps_table(found: Found) -> str:
         kept = [row for row, good in zip(one["agreement"], matters(one), strict=True) if good]
         means = [mean(row[k] for row in kept) for k in range(len(STEPS))]
         rough = [row[0] / row[-1] for row, good in zip(one["rms"], matters(one), strict=True) if good]
-        best = {"smallest": [], "largest": []}
-        for parameter, row in zip(one["parameters"], one["agreement"], strict=True):
-            k = max(range(len(STEPS)), key=lambda i, row=row: row[i])
-            best["smallest" if k < 1 else "largest"].append(parameter)
-        body.append(
-            [name, *(number(m) for m in means), number(max(rough), 1), ", ".join(best["smallest"]) or "–"]
-        )
+        triples = zip(one["parameters"], one["agreement"], matters(one), strict=True)
+        small = [parameter for parameter, row, good in triples if good and max(row) == row[0]]
+        figures = [*(number(m) for m in means), number(max(rough), 1)]
+        body.append([name, *figures, ", ".join(small) or "–"])
     head = [
         "effect",
         *(f"c = {c:g}" for c in STEPS),
