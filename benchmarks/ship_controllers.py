@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 
 from dafxhost.run_folders import CONFIG, CONTROLLERS, LOG
+from dafxhost.training.config import TrainConfig
 
 
 def ship(run: Path, folder: Path = CONTROLLERS) -> Path:
@@ -35,8 +36,13 @@ def ship(run: Path, folder: Path = CONTROLLERS) -> Path:
     (target / "best.safetensors").write_bytes(data)
     card["weights_sha256"] = hashlib.sha256(data).hexdigest()
     (target / "best.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    for name in (CONFIG, LOG):
-        shutil.copy(run / name, target / name)
+    shutil.copy(run / LOG, target / LOG)
+    kept = TrainConfig.from_toml(run / CONFIG)
+    # Elsewhere neither the folder of recordings lies in the same place, nor the pool that was used again.
+    kept = kept.replace(
+        data=f"../shared/audio/{Path(kept.data).name}", pool=card["figures"]["pool"], pool_from=""
+    )
+    (target / CONFIG).write_text(kept.to_toml(), encoding="utf-8")
     return target
 
 

@@ -48,8 +48,9 @@ class TrainConfig:
             trained further.
         hidden, depth, dropout, bins: the controller's layers; `bins` is the number of values its distribution
             over a continuous parameter has; `sharpness`: how a setting is read off it (`Controller`).
-        estimator: registered name of the gradient estimator; directions: of SPSA, averaged; step: how far it
-            moves a parameter, on 0..1.
+        estimator: registered name of the gradient estimator, or "auto": estimator, directions and a step a
+            parameter as measured for the effect (`dafxhost.estimators.choice`). directions: of SPSA,
+            averaged; step: how far it moves a parameter, on 0..1; neither is used with "auto".
         space: "loss" (losses of the perturbed renders; needed where phase moves) or "signal" (differences of
             their waveforms).
         alternatives: renders an example that try another value than the likeliest of one parameter. They

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from dafxhost.data.stretching import StretchedSource
 from dafxhost.effects import Effect
 from dafxhost.encoders import Encoder, load_encoder
 from dafxhost.errors import UsageError
+from dafxhost.estimators.base import Estimator
+from dafxhost.estimators.choice import chosen
 from dafxhost.execution.backends import open_executor
 from dafxhost.losses import MultiResolutionSTFT
 from dafxhost.objectives import make_loss
@@ -165,26 +168,35 @@ class Session:
 
     def _objective(self) -> Objective:
         config = self.config
-        options: dict[str, Any] = {"step": config.step}
-        if config.estimator == "spsa":
-            options["directions"] = config.directions
         excerpt = config.loss_samples if 0 < config.loss_samples < config.samples else 0
+        loss = make_loss(
+            config.loss,
+            sample_rate=config.sample_rate,
+            fft_sizes=config.fft_sizes,
+            l1_weight=config.l1_weight,
+        )
         return Objective(
             self.controller,
             self.executor,
-            make_estimator(config.estimator, **options),
-            make_loss(
-                config.loss,
-                sample_rate=config.sample_rate,
-                fft_sizes=config.fft_sizes,
-                l1_weight=config.l1_weight,
-            ).to(self.device),
+            self._estimator(loss, excerpt or config.samples),
+            loss.to(self.device),
             space=config.space,
             alternatives=config.alternatives,
             sample_rate=config.sample_rate,
             excerpt=excerpt,
             threads=self.threads,
         )
+
+    def _estimator(self, loss: Any, samples: int) -> Estimator:
+        config = self.config
+        if config.estimator == "auto":
+            choice = chosen(self.executor, loss, sample_rate=config.sample_rate, samples=samples)
+            self.card["estimator"] = asdict(choice)
+            return choice.make()
+        options: dict[str, Any] = {"step": config.step}
+        if config.estimator in ("spsa", "spsa-blocks"):
+            options["directions"] = config.directions
+        return make_estimator(config.estimator, **options)
 
     def _optimiser(self) -> torch.optim.AdamW:
         weights = [p for p in self.controller.parameters() if p.requires_grad]
