@@ -109,7 +109,7 @@ def train(
         for number, (controller, forward, pool) in enumerate(parts):
             controller.train()
             rows = torch.from_numpy(np.random.default_rng([seed, step, number]).integers(0, len(pool), BATCH))
-            logits = forward(pool.dry[rows].float(), pool.reference[rows].float())
+            logits = forward(pool.dry[pool.clip[rows]].float(), pool.reference[rows].float())
             loss = controller.supervised_loss(logits, pool.settings[rows])
             optimiser.zero_grad()
             loss.backward()

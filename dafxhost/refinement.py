@@ -1,18 +1,21 @@
-"""Refining a setting by search when there is no target to compare with: the reference plays something else.
+"""Refining a setting when there is no target to compare with: the reference plays something else.
 
 What can be compared is how both recordings sound as a whole: log-mel statistics (the distance a transfer
-reports) and, with a trained run, what its encoder hears.
+reports) and, with a trained run, what its encoder hears. That tells which of the settings that the controller
+believes in are right; the distance that is then to be expected tells which one to take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dafxhost.data.features import normalise_peak
 from dafxhost.errors import AudioFileError
+from dafxhost.expected import ExpectedDistance
 from dafxhost.search import Progress, SearchResult, search
 from dafxhost.style_distance import LogMel, logmel_distance
 
@@ -21,6 +24,20 @@ if TYPE_CHECKING:
 
 EXCERPTS = 3
 """Most excerpts of each recording on which settings are tried."""
+TOGETHER = 16
+"""Renders judged in one call of the encoder."""
+FEWEST = 24
+"""Renders below which beliefs are not worth weighing."""
+GENERATION = 40
+"""Settings tried between two looks at which are good."""
+TEMPERATURE = 0.1
+"""Difference of style scores by which a setting is believed e times less. Chosen on training recordings."""
+STEP = 0.08
+"""Deviation of steps around good settings, on 0..1."""
+BELIEVED, CANDIDATES = 24, 40
+"""Settings that stand for the target, and those of which one is the answer."""
+EXCERPT = 65536
+"""Samples on which expected distances are taken."""
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
@@ -57,18 +74,27 @@ class StyleScore:
         """Settings `[N, P]` -> scores `[N]`; infinite where a render failed or is silent."""
         many = np.repeat(settings[None], len(self._inputs), axis=0)
         wet = self._executor.render(self._inputs, many, self._rate, on_error="nan")
-        return np.array([self._score(wet[:, i]) for i in range(len(settings))])
+        good = np.flatnonzero(np.isfinite(wet).all(axis=(0, 2, 3)) & (np.abs(wet).max(axis=(0, 2, 3)) > 0))
+        scores = np.full(len(settings), np.inf)
+        for first in range(0, len(good), TOGETHER):
+            some = good[first : first + TOGETHER]
+            scores[some] = self._score(normalise_peak(wet[:, some]))
+        return scores
 
-    def _score(self, clips: np.ndarray) -> float:
-        if not np.isfinite(clips).all():
-            return np.inf
-        try:
-            relative = self._distances(normalise_peak(clips)) / self._alone
-        except AudioFileError:  # silence
-            return np.inf
-        return float(relative[0] if self._embed is None else relative.mean())
+    def _score(self, clips: np.ndarray) -> np.ndarray:
+        """Renders `[E, N, 1, T]` at one peak -> `[N]`."""
+        apart = np.full((clips.shape[1], 2), np.inf)
+        for i in range(len(apart)):
+            with suppress(AudioFileError):  # silence
+                apart[i, 0] = logmel_distance(self._statistics(clips[:, i]), self._mel)
+        if self._embed is None:
+            return apart[:, 0] / self._alone[0]
+        heard = self._embed(clips.reshape(-1, *clips.shape[2:])).reshape(*clips.shape[:2], -1)
+        apart[:, 1] = np.abs(heard.mean(axis=0) - self._wanted).mean(axis=1)
+        return (apart / self._alone).mean(axis=1)
 
     def _distances(self, clips: np.ndarray) -> np.ndarray:
+        """Of excerpts `[E, 1, T]`: log-mel statistics' distance, and that of embeddings."""
         mel = logmel_distance(self._statistics(clips), self._mel)
         if self._embed is None:
             return np.array([mel, 1.0])
@@ -91,17 +117,114 @@ def refine_setting(
     progress: Progress | None = None,
     seed: int = 0,
 ) -> SearchResult:
-    """Search around `start` `[P]` for a setting by which the input sounds nearer to the reference.
+    """A setting by which the input is likely to sound nearer to the reference than by `start` `[P]`.
+
+    What the controller believes is drawn from and put to the test: settings whose renders sound like the
+    reference (`StyleScore`) weigh more, and new ones are drawn around those (population Monte Carlo: Cappe et
+    al. 2004). The answer is the setting of least expected distance under these weights
+    (`dafxhost.expected`), which may be `start`. With fewer than `FEWEST` renders it is the best of a search
+    by CMA-ES on the style score alone.
 
     Args:
-        run: its encoder is one of the two judges.
+        run: its controller and its encoder are the judges.
         executor: of the run's effect.
         inputs, references: excerpts `[1, T]` at the run's rate and level; up to three of each are used,
             spread over those given.
-        budget: settings to try. progress, seed: as of `dafxhost.search.search`.
+        budget: settings to try, each once. progress, seed: as of `dafxhost.search.search`.
+
+    Returns:
+        `score` and `start_score` are expected MR-STFT distances. Ctrl-C ends it with the best so far.
     """
-    score = StyleScore(executor, np.stack(_few(inputs)), _few(references), run.sample_rate, run.standardised)
-    return search(run.parameters, score, start, budget=budget, seed=seed, progress=progress)
+    a, b = np.stack(_few(inputs)), _few(references)
+    style = StyleScore(executor, a, b, run.sample_rate, run.standardised)
+    if budget < FEWEST:
+        return search(run.parameters, style, start, budget=budget, seed=seed, progress=progress)
+    logits = run.pair_logits(inputs, references).detach().log_softmax(dim=-1).logsumexp(dim=0)
+    tried = Population(run, style, start, logits, seed)
+    interrupted = False
+    try:
+        while tried.count < budget:
+            tried.extend(min(GENERATION, budget - tried.count))
+            if progress is not None:
+                progress(tried.count, float(tried.scores.min()))
+    except KeyboardInterrupt:
+        interrupted = True
+    setting, score, before = tried.decide(executor, a, run.sample_rate)
+    return SearchResult(setting, score, before, tried.count, tried.history, interrupted)
+
+
+class Population:
+    """Settings tried so far, and how much each is believed.
+
+    Args:
+        run: draws settings. style: judges them. start: `[P]`, the first of them.
+        logits: `[P, L]`, what the controller believes. seed: of all draws.
+
+    Attributes:
+        settings: `[N, P]`. scores: `[N]`, of `style`. history: (settings tried, lowest score so far).
+    """
+
+    def __init__(self, run: Run, style: StyleScore, start: np.ndarray, logits: Any, seed: int) -> None:
+        self._run, self._style, self._logits = run, style, logits
+        self._seed, self._rng = seed, np.random.default_rng(seed)
+        self.settings = np.asarray(start, dtype=np.float64)[None]
+        self.scores = style(self.settings)
+        self.history = [(1, float(self.scores[0]))]
+
+    @property
+    def count(self) -> int:
+        return len(self.settings)
+
+    def weights(self) -> np.ndarray:
+        """`[N]`, sum 1: exp(-score / TEMPERATURE), nothing where a render failed."""
+        best = self.scores.min()
+        if not np.isfinite(best):
+            return np.full(self.count, 1.0 / self.count)
+        weights = np.exp(-(self.scores - best) / TEMPERATURE)
+        return weights / weights.sum()
+
+    def extend(self, count: int) -> None:
+        """Try `count` more: half of them (at first all) drawn from the belief, half around what is good."""
+        around = 0 if self.count < GENERATION else count // 2
+        new = np.concatenate([self._drawn(count - around), self._moved(around)])
+        self.settings = np.concatenate([self.settings, new])
+        self.scores = np.concatenate([self.scores, self._style(new)])
+        self.history.append((self.count, float(self.scores.min())))
+
+    def _drawn(self, count: int) -> np.ndarray:
+        import torch
+
+        generator = torch.Generator().manual_seed(int(self._rng.integers(2**31)))
+        drawn = self._run.controller.draw(self._logits, count, generator)
+        return drawn.double().numpy()
+
+    def _moved(self, count: int) -> np.ndarray:
+        """Parents by weight; of each about half of the continuous parameters move, others may be a mate's."""
+        parents, mates = (
+            self.settings[self._rng.choice(self.count, count, p=self.weights())] for _ in range(2)
+        )
+        continuous = self._run.controller.continuous.cpu().numpy()
+        sizes = STEP * self._rng.standard_normal(parents.shape)
+        moved = np.abs(parents + sizes)
+        moved = np.where(moved > 1, 2 - moved, moved).clip(0, 1)  # a step beyond an end comes back from it
+        change = self._rng.random(parents.shape)
+        moved = np.where((change < 0.5) & continuous, moved, parents)
+        return np.where(change > 0.8, mates, moved)
+
+    def decide(self, executor: Any, inputs: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float, float]:
+        """The setting of least expected distance, that distance, and that of the start."""
+        weights = self.weights()
+        likely = np.argsort(-weights, kind="stable")
+        believed = likely[:BELIEVED][weights[likely[:BELIEVED]] > 0]
+        excerpts = inputs[:, :, : max(EXCERPT, 1)] if inputs.shape[-1] > EXCERPT else inputs
+        expected = ExpectedDistance(
+            executor, excerpts, self.settings[believed], sample_rate, weights[believed],
+            threads=executor.workers,
+        )  # fmt: skip
+        candidates = self.settings[np.unique(np.concatenate([[0], likely[:CANDIDATES]]))]
+        values = expected(candidates)
+        best = int(values.argmin())
+        return candidates[best], float(values[best]), float(values[0])
 
 
 def _few(excerpts: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -290,7 +290,7 @@ def _find_run(run: Path_ | None, effect: str | None, runs_dir: Path_) -> Run:
     from dafxhost.training.runs import load_run, newest_run
 
     effect = effect and canonical(effect)
-    found = load_run(member(run, effect) if run is not None else newest_run(Path(runs_dir), effect))
+    found = load_run(member(Path(run), effect) if run is not None else newest_run(Path(runs_dir), effect))
     if effect is not None and found.effect_name != effect:
         raise RunError(f"run {found.path} was made for effect {found.effect_name!r}, not {effect!r}")
     return found

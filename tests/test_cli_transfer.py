@@ -62,7 +62,7 @@ def test_transfer_as_json_and_the_default_output(call: Call, tmp_path: Path) -> 
         (("input.wav", "reference.wav", "-o", "nowhere/out.wav"), 1, "no folder nowhere"),
         (("input.wav", "reference.wav", "--level", "loud"), 2, "unknown level 'loud'"),
         (("input.wav", "reference.wav", "--run", "nothing"), 1, "no run folder nothing"),
-        (("input.wav", "reference.wav", "--effect", "mda-delay"), 1, "dafxhost train --effect mda-delay"),
+        (("input.wav", "reference.wav", "--effect", "mda-bandisto"), 1, "train --effect mda-bandisto"),
         (("input.wav", "reference.wav", "--provider", "vst9"), 2, "vst9"),
         (("input.wav",), 2, "REFERENCE"),
     ],

@@ -40,7 +40,7 @@ def test_the_input_alone_scores_one_and_the_reference_itself_nothing(executor):
     found = score(np.stack([wanted, flat]))
     assert found[0] < 1e-4
     assert found[1] > 0.5
-    assert StyleScore(executor, dry[None], [clip(2)], RATE)._score(dry[None]) == pytest.approx(1.0)
+    assert StyleScore(executor, dry[None], [clip(2)], RATE)._score(dry[None, None])[0] == pytest.approx(1.0)
 
 
 def test_loudness_does_not_count(executor):
@@ -81,7 +81,7 @@ def test_a_transfer_that_refines_says_what_it_did(tmp_path: Path):
     assert plain.refined is None
     assert done.refined is not None and done.refined["settings_tried"] == 40
     assert done.refined["score_after"] <= done.refined["score_before"]
-    assert tried[-1] == (40, pytest.approx(done.refined["score_after"]))
+    assert [count for count, _ in tried] == [40]
     written = json.loads((tmp_path / "out.wav.json").read_text())
     assert written["refined"] == done.refined
     with pytest.raises(UsageError, match="refine is -1"):

@@ -148,8 +148,8 @@ def test_the_newest_run_is_used_and_effects_are_told_apart(
     assert transfer(source, reference, effect="mda-combo").run == Path("runs") / combo.name
     with pytest.raises(RunError, match=r"mda-overdrive.*not 'mda-combo'"):
         transfer(source, reference, effect="mda-combo", run=drive)
-    with pytest.raises(RunError, match="mda-delay"):
-        transfer(source, reference, effect="mda-delay")
+    with pytest.raises(RunError, match="mda-bandisto"):
+        transfer(source, reference, effect="mda-bandisto")
     with pytest.raises(RunError, match="no run folder"):
         transfer(source, reference, run=tmp_path / "nothing")
 

@@ -68,7 +68,7 @@ class Bench:
         self.controllers, self.executor, self.threads = controllers, executor, threads
         self.run = next(iter(controllers.values()))
         self.protocol, self.pairs, self.refine = protocol, pairs, refine
-        self.alone = sorted({*search, *([refine] if refine else [])})
+        self.alone: list[int] = sorted({*search, refine} - {0})
         self.distance = MultiResolutionSTFT()
         self.metrics = choice.metrics
         self.others = [metric for metric in choice.metrics if metric.name != PRIMARY]

@@ -94,14 +94,16 @@ class Controller(nn.Module):
         return dict(self.options)
 
     @torch.no_grad()
-    def standardise(self, dry: Tensor, reference: Tensor, settings: Tensor) -> None:
-        """Take means and deviations of embeddings `[N, D]` as what standardises them from now on."""
+    def standardise(self, embeddings: Tensor) -> None:
+        """Take mean and deviation of `[N, D]` as those by which embeddings are standardised from now on."""
+        self.mean.copy_(embeddings.mean(dim=0))
+        self.scale.copy_(embeddings.std(dim=0, correction=0) + 1e-2)
+
+    def fit_pairs(self, dry: Tensor, reference: Tensor, settings: Tensor) -> None:
+        """Let an encoder of pairs see embeddings `[N, D]` of both and the settings `[N, P]`."""
         if self.encoder.pair_size:
             targets = self.labels(settings.to(self.mean)).flatten(1)[:, self.mask.flatten()]
             self.encoder.fit_pairs(dry.to(self.mean), reference.to(self.mean), targets)
-        embeddings = torch.cat([dry, reference]).to(self.mean)
-        self.mean.copy_(embeddings.mean(dim=0))
-        self.scale.copy_(embeddings.std(dim=0, correction=0) + 1e-2)
 
     def embed(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio `[B, C, T]` at `sample_rate` Hz -> embedding `[B, D]`."""

@@ -63,6 +63,11 @@ def share(controllers: Sequence[Controller]) -> None:
     first = controllers[0]
     for other in controllers[1:]:
         same = first.encoder.config() == other.encoder.config() and first.config() == other.config()
+        if first.encoder.pair_size:
+            raise UsageError(
+                f"encoder {first.encoder.name} describes pairs for one effect; controllers that share a body "
+                "need one of single clips, such as style-statistics"
+            )
         if first.encoder.name != other.encoder.name or not same:
             raise UsageError("controllers that share a body need one encoder and the same options")
         other.encoder = first.encoder

@@ -142,6 +142,9 @@ class DistanceProxy(nn.Module):
 
     basis: Tensor
     centre: Tensor
+    values: Tensor
+    mask: Tensor
+    continuous: Tensor
 
     def __init__(self, controller: Controller, content_size: int, width: int = 256, points: int = 96) -> None:
         super().__init__()

@@ -232,9 +232,9 @@ class Session:
             if not about["pool_ready"]:
                 about["pool"], about["pool_ready"] = len(self._pool), True
                 pool = self._pool
-                self.controller.standardise(
-                    pool.dry[pool.clip].float(), pool.reference.float(), pool.settings
-                )
+                dry, reference = pool.dry[pool.clip].float(), pool.reference.float()
+                self.controller.standardise(torch.cat([pool.dry.float(), reference]).to(self.device))
+                self.controller.fit_pairs(dry, reference, pool.settings)
                 self._save_state()
         return self._pool
 

@@ -327,12 +327,12 @@ def uncertainty(run: Run, logits: Tensor, level: float = LEVEL) -> list[Paramete
         values = controller.values[p][controller.mask[p]].double()
         row = probabilities[p, : len(values)]
         low, high, confidence = _interval(row, values, bool(controller.continuous[p]), level)
-        texts = [_text(parameter, end) for end in (low, high)]
+        low_text, high_text = _text(parameter, low), _text(parameter, high)
         bound = max(float(np.log(len(values))), 1e-12)
         entropy = float(-(row * row.clamp(min=1e-30).log()).sum()) / bound
         found.append(
             ParameterUncertainty(
-                parameter.name, level, low, high, *texts, entropy, confidence, fitted is not None
+                parameter.name, level, low, high, low_text, high_text, entropy, confidence, fitted is not None
             )
         )
     return found
