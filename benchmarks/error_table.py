@@ -64,7 +64,8 @@ CASES: dict[str, Sequence[str]] = {
     ),
     "evaluate": (
         "evaluate nothing", "evaluate nothing --examples 0", "evaluate nothing -o nowhere/report.md",
-        "evaluate nothing --executor cloud",
+        "evaluate nothing --executor cloud", "evaluate nothing --metrics mel,crests",
+        "evaluate nothing --protocol grants", "evaluate nothing --pairs parallels",
     ),
     "pretrain": (
         "pretrain ear --out w.safetensors", "pretrain spectrogram-vae",

@@ -22,7 +22,14 @@ OTHER_CORPUS = 1000
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs)],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="Run folder, or an effect whose controller comes with dafxhost.",
+            autocompletion=completion.runs,
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Recordings it never heard: folder, data set, manifest; else synthetic."),
@@ -73,6 +80,7 @@ def evaluate(
     from dafxhost.data.pairs import pair_kind
     from dafxhost.execution.backends import check_kind
     from dafxhost.metrics import choose
+    from dafxhost.run_folders import shipped_run
     from dafxhost.training.evaluation import evaluate as run_evaluation
     from dafxhost.training.protocols import find_protocol
     from dafxhost.training.runs import load_run
@@ -89,7 +97,8 @@ def evaluate(
         from dafxhost.report.page import check_report
 
         check_report(report, *([] if output is None else [output]))
-    loaded = load_run(run)
+    own = shipped_run(str(run)) if not run.exists() else None
+    loaded = load_run(own or run)
     source = _source(data, loaded.sample_rate)
     note(f"run {run}, effect {loaded.effect_name}; {examples} examples of {source.description}, seed {seed}")
     with Display() as display:

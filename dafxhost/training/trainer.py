@@ -252,6 +252,8 @@ class _Training(Session):
         timer, since, pace = time.monotonic(), about["step"], _Pace()
         stats = self.executor.stats
         self.usage.take()
+        if about["end_to_end_steps"] and about["step"] >= about["end_to_end_steps"]:
+            return "finished"  # a run that had ended: its pool is gone
         with self._fresh_batches() as fresh:
             while not about["end_to_end_steps"] or about["step"] < about["end_to_end_steps"]:
                 step = about["step"]
