@@ -35,15 +35,16 @@ from dafxhost.training.augmentation import AugmentedSource, MixedSource
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.controller import Controller
 from dafxhost.training.distributed import Alone
+from dafxhost.training.material import Batches, Material
+from dafxhost.training.material import mix as mix
 from dafxhost.training.memory import keep_memory
 from dafxhost.training.objective import Objective
-from dafxhost.training.pool import Pool, PoolMaker, load_pool
+from dafxhost.training.pool import Pool
 from dafxhost.training.recording import GradientWatch, Recorder, quantiles
 from dafxhost.training.scoring import score_settings
 from dafxhost.training.usage import CoreUsage
 
 OnEvent = Callable[[dict[str, Any]], None]
-Batches = Callable[[int], tuple[Tensor, Tensor, Tensor]]
 WARM_UP = 20
 """Steps over which a learning rate rises."""
 TOGETHER = 16
@@ -79,7 +80,7 @@ def _make_encoder(config: TrainConfig) -> Encoder:
     return encoder
 
 
-class Session:
+class Session(Material):
     """What one call of `train` works with; `trainer.py` holds the course of it."""
 
     def __init__(
@@ -208,84 +209,6 @@ class Session:
             source, self.executor, sample_rate=config.sample_rate, samples=config.samples,
             apply_probability=config.apply_probability, pairs=config.pairs, draws=self.draws,
         )  # fmt: skip
-
-    def _batches(self) -> Batches:
-        """Supervised batches: (embedded dry inputs, embedded references, settings) of a step."""
-        if self._supervised_batches is None:
-            self._supervised_batches = self._pool_batches() if self.frozen else self._stream_batches()
-        return self._supervised_batches
-
-    @property
-    def pooled(self) -> bool:
-        """Whether the end-to-end phase can use the pool's examples: they hold the inputs' audio."""
-        return self.frozen and self.config.reuse_pool and self.pool().audio.shape[-1] > 0
-
-    def pool(self) -> Pool:
-        """The pool, which is made first, or read: from another run, or after an interruption."""
-        if self._pool is None:
-            config, about, saved = self.config, self.about, self.path / runs.POOL
-            if about["pool_ready"] or config.pool_from:
-                self._pool = load_pool(Path(config.pool_from or saved), self._pool_facts())
-            else:
-                self._pool = self._make_pool()
-                runs.save_state(saved, self._pool.tensors(), self._pool_facts())
-            if not about["pool_ready"]:
-                about["pool"], about["pool_ready"] = len(self._pool), True
-                pool = self._pool
-                dry, reference = pool.dry[pool.clip].float(), pool.reference.float()
-                self.controller.standardise(torch.cat([pool.dry.float(), reference]).to(self.device))
-                self.controller.fit_pairs(dry, reference, pool.settings)
-                self._save_state()
-        return self._pool
-
-    def _pool_facts(self) -> dict[str, Any]:
-        """What a pool must have been made with to be of use here."""
-        config, encoder = self.config, self.controller.encoder
-        return {
-            "effect": config.effect, "encoder": encoder.name, "embedding_size": encoder.embedding_size,
-            "sample_rate": config.sample_rate, "samples": config.samples, "pairs": config.pairs,
-        }  # fmt: skip
-
-    def _pool_batches(self) -> Batches:
-        config, pool = self.config, self.pool()
-
-        def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-            rng = np.random.default_rng([config.seed, 6, step])
-            rows = torch.from_numpy(rng.integers(0, len(pool), config.supervised_batch))
-            dry, reference = pool.dry[pool.clip[rows]].float(), pool.reference[rows].float()
-            return dry.to(self.device), reference.to(self.device), pool.settings[rows].to(self.device)
-
-        return batch
-
-    def _make_pool(self) -> Pool:
-        config = self.config
-        torch.set_num_threads(1 if self.cores > 1 else self.torch_threads)
-        maker = PoolMaker(
-            self.source, self.executor, self.controller, samples=config.samples,
-            sample_rate=config.sample_rate, seed=mix(config.seed, 7), threads=self.threads,
-            pairs=config.pairs, draws=self.draws,
-        )  # fmt: skip
-        share = 60 * config.max_minutes * config.pool_share
-        seconds = max(share - (time.monotonic() - self.began), 0.25 * share)
-        return maker.make(
-            self.about["pool"], seconds,
-            lambda done, spent: self._event(
-                "pool", examples=done, wanted=self.about["pool"], seconds=spent, of=seconds,
-                time_left=self._left(),
-            ),
-        )  # fmt: skip
-
-    def _stream_batches(self) -> Batches:
-        """Fresh examples for an encoder that is trained itself."""
-        examples = self._examples(self.source)
-        examples.apply_probability = 1.0  # what was left dry says nothing about settings
-        seed = mix(self.config.seed, 8)
-
-        def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-            made = examples.batch(seed + step, self.config.batch)
-            return *self._embed(made), torch.from_numpy(made.settings).float().to(self.device)
-
-        return batch
 
     def _embed(self, batch: ExampleBatch) -> tuple[Tensor, Tensor]:
         """Embeddings of the dry inputs and of the references; clips side by side if nothing is trained."""
@@ -445,11 +368,6 @@ class Session:
 
 def _mean(values: list[float]) -> float | None:
     return float(np.nanmean(values)) if values and np.isfinite(values).any() else None
-
-
-def mix(*numbers: int) -> int:
-    """A seed below 2^31 from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
 
 def _device(name: str) -> torch.device:
