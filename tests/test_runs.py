@@ -81,8 +81,8 @@ def test_predict_refuses_what_it_cannot_hear(run_path: Path) -> None:
 def test_finds_the_newest_run_of_an_effect(tmp_path: Path) -> None:
     import os
 
-    with pytest.raises(RunError, match=r"no run .*dafxhost train --effect mda-combo"):
-        newest_run(tmp_path / "nowhere", "mda-combo")
+    with pytest.raises(RunError, match=r"no run .*dafxhost train --effect mda-bandisto"):
+        newest_run(tmp_path / "nowhere", "mda-bandisto")
     write_run(tmp_path / "one")
     write_run(tmp_path / "two", shaper_effect("other-shaper"))
     os.utime(tmp_path / "two" / "best.json", ns=(10**18, 10**18))
@@ -92,8 +92,8 @@ def test_finds_the_newest_run_of_an_effect(tmp_path: Path) -> None:
     (tmp_path / "broken" / "best.json").write_text("{")
     assert newest_run(tmp_path, "other-shaper").name == "two"
     assert newest_run(tmp_path, "test-shaper").name == "one"
-    with pytest.raises(RunError, match="of effect 'mda-combo'"):
-        newest_run(tmp_path, "mda-combo")
+    with pytest.raises(RunError, match="of effect 'mda-bandisto'"):
+        newest_run(tmp_path, "mda-bandisto")
 
 
 def test_a_run_is_found_by_its_plugins_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
