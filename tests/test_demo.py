@@ -160,8 +160,8 @@ def test_what_is_not_taken(studio: Studio, user: Session, tmp_path: Path, name: 
 
 
 def test_without_a_run_the_rest_works(studio: Studio, user: Session) -> None:
-    user.choose(studio.effect("mda-bandisto"))
-    with pytest.raises(RunError, match="dafxhost train --effect mda-bandisto"):
+    user.choose(studio.effect("mda-limiter"))
+    with pytest.raises(RunError, match="dafxhost train --effect mda-limiter"):
         studio.match(user)
     tried: list[int] = []
     found = studio.refine(user, 10, lambda n, _: tried.append(n))
