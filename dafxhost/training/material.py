@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor as Threads
 from pathlib import Path
@@ -27,7 +28,7 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
 
-class Material:
+class Material(ABC):
     """The part of a `Session` that makes supervised batches, and keeps the pool that they come from."""
 
     config: TrainConfig
@@ -46,20 +47,20 @@ class Material:
     _pool: Pool | None
     _supervised_batches: Batches | None
 
-    def _examples(self, source: AudioSource) -> Examples:
-        raise NotImplementedError
+    @abstractmethod
+    def _examples(self, source: AudioSource) -> Examples: ...
 
-    def _embed(self, batch: ExampleBatch) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def _embed(self, batch: ExampleBatch) -> tuple[Tensor, Tensor]: ...
 
-    def _save_state(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _save_state(self) -> None: ...
 
-    def _left(self) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _left(self) -> float: ...
 
-    def _event(self, event: str, **values: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _event(self, event: str, **values: Any) -> None: ...
 
     def _batches(self) -> Batches:
         """Supervised batches: (embedded dry inputs, embedded references, settings) of a step."""
