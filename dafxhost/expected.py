@@ -10,6 +10,7 @@ plausible, and needs no target and no reference of the same performance.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class ExpectedDistance:
 
     Attributes:
         believed: settings that were rendered.
-        scores: `[M]`, of the believed settings themselves.
+        scores: `[M]`, of the believed settings themselves; worked out when they are first asked for.
     """
 
     def __init__(
@@ -54,7 +55,11 @@ class ExpectedDistance:
         share = np.ones(len(believed)) if weights is None else np.asarray(weights, dtype=np.float64)
         self._weights = torch.from_numpy(share[good] / share[good].sum()).float()
         self._targets = [self._distance.prepare(torch.from_numpy(clips[good])) for clips in wet]
-        self.scores = self._scores(wet[:, good])
+        self._wet = wet[:, good]
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        return self._scores(self._wet)
 
     def __call__(self, settings: np.ndarray) -> np.ndarray:
         """Settings `[N, P]` -> expected distances `[N]`; infinite where a render failed."""

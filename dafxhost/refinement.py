@@ -16,7 +16,7 @@ import numpy as np
 from dafxhost.data.features import normalise_peak
 from dafxhost.errors import AudioFileError
 from dafxhost.expected import ExpectedDistance
-from dafxhost.search import Progress, SearchResult, search
+from dafxhost.search import Progress, SearchResult, reflected, search
 from dafxhost.style_distance import LogMel, logmel_distance
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Population:
 
     def __init__(self, run: Run, style: StyleScore, start: np.ndarray, logits: Any, seed: int) -> None:
         self._run, self._style, self._logits = run, style, logits
-        self._seed, self._rng = seed, np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed)
         self.settings = np.asarray(start, dtype=np.float64)[None]
         self.scores = style(self.settings)
         self.history = [(1, float(self.scores[0]))]
@@ -205,8 +205,7 @@ class Population:
         )
         continuous = self._run.controller.continuous.cpu().numpy()
         sizes = STEP * self._rng.standard_normal(parents.shape)
-        moved = np.abs(parents + sizes)
-        moved = np.where(moved > 1, 2 - moved, moved).clip(0, 1)  # a step beyond an end comes back from it
+        moved = reflected(parents + sizes)
         change = self._rng.random(parents.shape)
         moved = np.where((change < 0.5) & continuous, moved, parents)
         return np.where(change > 0.8, mates, moved)
@@ -216,7 +215,7 @@ class Population:
         weights = self.weights()
         likely = np.argsort(-weights, kind="stable")
         believed = likely[:BELIEVED][weights[likely[:BELIEVED]] > 0]
-        excerpts = inputs[:, :, : max(EXCERPT, 1)] if inputs.shape[-1] > EXCERPT else inputs
+        excerpts = inputs[:, :, :EXCERPT]
         expected = ExpectedDistance(
             executor, excerpts, self.settings[believed], sample_rate, weights[believed],
             threads=executor.workers,

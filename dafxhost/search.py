@@ -118,6 +118,12 @@ def search(
     return SearchResult(best.copy(), lowest, first, renders, history, interrupted)
 
 
+def reflected(settings: np.ndarray) -> np.ndarray:
+    """Settings on 0..1 of ones up to 1 beyond it: a step past an end comes back from there."""
+    inside = np.abs(settings)
+    return np.where(inside > 1, 2 - inside, inside).clip(0, 1)
+
+
 class _Space:
     """An effect's parameters as CatCMA has them: continuous, integers (on 0..1, too), categories."""
 

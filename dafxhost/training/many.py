@@ -220,8 +220,8 @@ class _Many:
 
     def _standardise(self) -> None:
         """By the embeddings of all effects, not of the one whose pool was made last."""
-        pools = [runs.load_state(m.path / runs.POOL)[0] for m in self.members]
-        together = [pool[key][:4096].float() for pool in pools for key in ("dry", "reference")]
+        pools = [m.pool() for m in self.members]
+        together = [part[:4096].float() for pool in pools for part in (pool.dry, pool.reference)]
         self.controllers[0].standardise(torch.cat(together).to(self.members[0].device))
 
     def _end_to_end(self) -> int:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from dafxhost.data.features import normalise_peak
 from dafxhost.losses import MultiResolutionSTFT
+from dafxhost.search import reflected
 from dafxhost.training.controller import Controller
 from dafxhost.training.pool import Pool
 
@@ -105,10 +106,7 @@ class DistanceMeter:
         near = np.repeat(free[:1], NEAR, axis=0)
         sizes = 10 ** rng.uniform(-1.7, -0.5, (NEAR, 1))
         which = rng.random(near.shape) < rng.choice([0.2, 0.5, 1.0], (NEAR, 1))
-        moved = near + sizes * rng.standard_normal(near.shape)
-        # A step beyond an end comes back from it.
-        moved = np.abs(moved)
-        moved = np.where(moved > 1, 2 - moved, moved).clip(0, 1)
+        moved = reflected(near + sizes * rng.standard_normal(near.shape))
         near = np.where(which & self._continuous, moved, near)
         return np.concatenate([free, near])
 
