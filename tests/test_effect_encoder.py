@@ -21,7 +21,7 @@ from dafxhost.testing.encoder_checks import CHECKS, EncoderSession
 from dafxhost_encoders import contrastive, contrastive_data
 from dafxhost_encoders.contrastive import fit, supervised_contrastive
 from dafxhost_encoders.contrastive_data import Chunk, Chunks, TwoRecordings, joined
-from dafxhost_encoders.effect_bands import log_bands
+from dafxhost_encoders.effect_bands import Ranges, averaging, log_bands, power
 from dafxhost_encoders.effect_encoder import EffectEncoder
 from dafxhost_encoders.effect_features import RATE, Echoes, EffectFeatures, Movements
 from dafxhost_encoders.effect_motion import Motion
@@ -65,6 +65,21 @@ def test_a_tremolo_shows_at_its_rate() -> None:
     assert a - 2 <= rate / 50 * 512 <= b + 2
 
 
+def test_slopes_are_shares_of_frames() -> None:
+    """A level that rises by exactly 1.5 a frame counts below that edge, as in the shipped weights."""
+    rising = (1.5 * torch.arange(64)).expand(1, 8, 64).clone()
+    rising[:, 1] = 0.0
+    rising[:, 2, 1::2] = 5.0
+    movements = Movements()
+    edges = movements.get_buffer("edges")
+    shares = movements._slopes(rising).exp() - 3e-3
+    shares = shares.reshape(5, len(edges) + 1, 8)
+    for i, lag in enumerate((1, 2, 4, 8, 16)):
+        slopes = rising[0, :, lag:] - rising[0, :, :-lag]
+        wanted = torch.stack([(torch.bucketize(slopes, edges) == k).float().mean(dim=1) for k in range(14)])
+        torch.testing.assert_close(shares[i], wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_a_carrier_shows_at_twice_its_frequency() -> None:
     carrier = 300.0
     dry = noise()
@@ -104,6 +119,33 @@ def test_bands_are_even_and_cover() -> None:
     assert ranges[0][0] == 4
     assert ranges[-1][1] == 16_383
     assert all(a < b and b == c for (a, b), (c, _) in itertools.pairwise(ranges))
+
+
+@pytest.mark.parametrize("pairs", [log_bands(4, 400, 30), [(0, 1)], [(5, 9), (2, 400), (7, 8), (40, 47)]])
+def test_ranges_give_the_mean_and_the_maximum_of_each(pairs: list[tuple[int, int]]) -> None:
+    values = torch.randn(3, 2, 400, generator=torch.Generator().manual_seed(0)) * 1e-4
+    ranges = Ranges(pairs)
+    assert list(ranges) == pairs
+    means = torch.stack([values[..., a:b].mean(dim=-1) for a, b in pairs], dim=-1)
+    maxima = torch.stack([values[..., a:b].amax(dim=-1) for a, b in pairs], dim=-1)
+    torch.testing.assert_close(ranges.maxima(values), maxima, rtol=0, atol=0)
+    torch.testing.assert_close(ranges.means(values), means, rtol=1e-5, atol=1e-11)
+    torch.testing.assert_close(values @ averaging(pairs, 400).T, means, rtol=1e-4, atol=1e-10)
+
+
+def test_means_of_ranges_do_not_drown_in_what_lies_before_them() -> None:
+    """The first value of a cepstrum to the fourth power is 10^17 times the others."""
+    values = torch.full((1, 64), 1e-12)
+    values[0, 0] = 1e5
+    torch.testing.assert_close(Ranges([(4, 20), (20, 64)]).means(values), torch.full((1, 2), 1e-12))
+
+
+def test_power_is_that_of_a_short_time_fourier_transform() -> None:
+    window, clip = torch.hann_window(960), noise(4000)
+    spectrum = torch.stft(clip, 960, 240, 960, window, center=False, return_complex=True)
+    wanted = spectrum.abs().square().transpose(1, 2)
+    torch.testing.assert_close(power(clip, window, 240), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(power(clip, window, 240, 20), wanted[..., :20], rtol=1e-4, atol=1e-5)
 
 
 def test_features_hold_for_any_level_and_for_long_clips() -> None:

@@ -10,7 +10,17 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dafxhost_encoders.effect_bands import log_bands, power
+from dafxhost_encoders.effect_bands import (
+    Ranges,
+    ascending,
+    averaging,
+    deviation,
+    each_clip,
+    log_bands,
+    modulation,
+    power,
+    squares,
+)
 from dafxhost_encoders.effect_motion import Motion
 from dafxhost_encoders.style_statistics import StyleStatistics
 
@@ -69,32 +79,47 @@ class Echoes(nn.Module):
         super().__init__()
         self.register_buffer("long_window", torch.hann_window(_LONG), persistent=False)
         self.register_buffer("short_window", torch.hann_window(_SHORT), persistent=False)
-        self.long_bands = log_bands(4, _LONG // 2 - 1, 96)
-        self.short_bands = log_bands(2, _SHORT // 2 - 1, 56)
-        self.wide_bands = log_bands(24, _LONG // 2 - 1, 12)
+        self.long_bands = Ranges(log_bands(4, _LONG // 2 - 1, 96))
+        self.short_bands = Ranges(log_bands(2, _SHORT // 2 - 1, 56))
+        self.wide_bands = Ranges(log_bands(24, _LONG // 2 - 1, 12))
 
     def forward(self, audio: Tensor) -> Tensor:
-        long = _cepstra(audio, self.get_buffer("long_window"), _LONG // 2)
+        return torch.cat([*self._steady(audio), *self._moving(audio)], dim=1) * 20
+
+    def _steady(self, audio: Tensor) -> list[Tensor]:
+        window = self.get_buffer("long_window")
+        # The mean of the cepstra is the cepstrum of the mean.
+        spectra = each_clip(lambda clip: _log_power(clip, window, _LONG // 2).mean(dim=-2), audio)
         # Chance falls with the root of the number of windows; times that root it is the same for any length.
-        steady = long.mean(dim=1) * math.sqrt(long.shape[1])
-        out = []
-        for a, b in self.long_bands:
-            part = steady[:, a:b]
-            out += [part.amax(dim=1), part.amin(dim=1), part.square().mean(dim=1).sqrt()]
-        for a, b in self.wide_bands:
-            square = steady[:, a:b].square()
-            # Kurtosis: few high peaks in a range, or many low ones. 0.05 undoes the scale below.
-            out.append(
-                0.05 * ((square.square().mean(dim=1) + 1e-12) / (square.mean(dim=1) + 1e-6) ** 2).log()
-            )
-        short = _cepstra(audio, self.get_buffer("short_window"), _SHORT // 2)
-        mean, spread = short.mean(dim=1), short.std(dim=1, correction=0)
-        unrest = short.diff(dim=1).abs().mean(dim=1) / (spread + 1e-4)
-        for a, b in self.short_bands:
-            peaks = short[:, :, a:b].amax(dim=2)
-            out += [mean[:, a:b].amax(dim=1), mean[:, a:b].amin(dim=1), spread[:, a:b].amax(dim=1)]
-            out += [peaks.mean(dim=1), peaks.std(dim=1, correction=0), 0.05 * unrest[:, a:b].mean(dim=1)]
-        return torch.stack(out, dim=1) * 20
+        count = (audio.shape[1] - _LONG // 2) // (_LONG // 2)
+        steady = torch.fft.irfft(spectra)[:, : _LONG // 2] * math.sqrt(count)
+        square = steady.square()
+        bands, wide = self.long_bands, self.wide_bands
+        sizes = [bands.maxima(steady), -bands.maxima(-steady), bands.means(square).sqrt()]
+        # Kurtosis: few high peaks in a range, or many low ones. 0.05 undoes the scale of all.
+        fourth, second = wide.means(square.square()), wide.means(square)
+        kurtosis = 0.05 * ((fourth + 1e-12) / (second + 1e-6) ** 2).log()
+        return [torch.stack(sizes, dim=2).flatten(1), kurtosis]
+
+    def _moving(self, audio: Tensor) -> list[Tensor]:
+        window = self.get_buffer("short_window")
+
+        def cepstra(clip: Tensor) -> Tensor:
+            return torch.fft.irfft(_log_power(clip, window, _SHORT // 2))[..., : _SHORT // 2]
+
+        short = each_clip(cepstra, audio)
+        mean = short.mean(dim=1, keepdim=True)
+        spread, mean = deviation(short, mean, 1), mean.squeeze(1)
+        unrest = short.diff(dim=1).abs_().mean(dim=1) / (spread + 1e-4)
+        bands = self.short_bands
+        # One after the other: of so many frames, all at once takes more memory and twice as long.
+        peaks = torch.stack([short[..., a:b].amax(dim=2) for a, b in bands], dim=2)
+        peak = peaks.mean(dim=1, keepdim=True)
+        out = [
+            bands.maxima(mean), -bands.maxima(-mean), bands.maxima(spread),
+            peak.squeeze(1), deviation(peaks, peak, 1), 0.05 * bands.means(unrest),
+        ]  # fmt: skip
+        return [torch.stack(out, dim=2).flatten(1)]
 
 
 class Movements(nn.Module):
@@ -104,66 +129,67 @@ class Movements(nn.Module):
         super().__init__()
         self.register_buffer("window", torch.hann_window(4 * _HOP), persistent=False)
         self.register_buffer("long_window", torch.hann_window(_LONG), persistent=False)
-        self.slow, self.fast = log_bands(2, 255, 24), log_bands(3, 8192, 48)
+        bins = 2 * _HOP + 1
+        # For real and imaginary parts side by side.
+        bands = averaging([*_CUTS, (0, bins)], bins).repeat_interleave(2, dim=1)
+        self.register_buffer("bands", bands / (4 * _HOP), persistent=False)
+        self.register_buffer("edges", torch.tensor(_SLOPES), persistent=False)
+        self.slow, self.fast = Ranges(log_bands(2, 255, 24)), Ranges(log_bands(3, 8192, 48))
 
     def forward(self, audio: Tensor) -> Tensor:
         envelope = self.envelopes(audio)
-        parts = [_rates(envelope, self.slow), _slopes(envelope), _levels(envelope), self._lines(audio)]
+        parts = [self._rates(envelope), self._slopes(envelope), _levels(envelope), self._lines(audio)]
         return torch.cat(parts, dim=1)
 
     def envelopes(self, audio: Tensor) -> Tensor:
         """Logarithms of the power in 7 bands and of all of it, every 10 ms, `[B, 8, frames]`."""
-        spectrum = power(audio, self.get_buffer("window"), _HOP)
-        parts = [spectrum[:, a:b].mean(dim=1) for a, b in _CUTS]
-        return (torch.stack([*parts, spectrum.mean(dim=1)], dim=1) / (4 * _HOP) + 1e-9).log()
+        window, bands = self.get_buffer("window"), self.get_buffer("bands")
+        levels = each_clip(lambda clip: bands @ squares(clip, window, _HOP).flatten(-2).mT, audio)
+        return (levels + 1e-9).log()
+
+    def _rates(self, envelope: Tensor) -> Tensor:
+        """Modulation spectra from 0.2 to 25 Hz: mean of each range of rates, and how a line stands out."""
+        centred = envelope - envelope.mean(dim=2, keepdim=True)
+        spectrum = modulation(centred) + 1e-4
+        mean, most = self.slow.means(spectrum), self.slow.maxima(spectrum)
+        return torch.stack([mean.log(), (most / mean).log()], dim=1).permute(0, 3, 1, 2).flatten(1)
+
+    def _slopes(self, envelope: Tensor) -> Tensor:
+        """How fast levels rise and fall over 10 to 160 ms: the logarithm of the share of frames at each
+        slope."""
+        edges = self.get_buffer("edges").expand(*envelope.shape[:2], -1).contiguous()
+        out = []
+        for lag in _LAGS:
+            slopes = ascending(envelope[:, :, lag:] - envelope[:, :, :-lag])
+            count = slopes.shape[2]
+            # How many are not above each edge: the differences are the numbers between two of them.
+            below = nn.functional.pad(torch.searchsorted(slopes, edges, right=True), (1, 0))
+            between = nn.functional.pad(below, (0, 1), value=count).diff(dim=2)
+            out.append(between.transpose(1, 2).flatten(1) / count)
+        return (torch.cat(out, dim=1) + 3e-3).log()
 
     def _lines(self, audio: Tensor) -> Tensor:
         """Lines in the spectrum of the squared signal: they stand at twice the frequency of a carrier."""
         square = audio.square()
-        square = square - square.mean(dim=1, keepdim=True)
-        lines = power(square, self.get_buffer("long_window"), _LONG // 2).mean(dim=2)
+        square -= square.mean(dim=1, keepdim=True)
+        window = self.get_buffer("long_window")
+        lines = each_clip(lambda clip: power(clip, window, _LONG // 2).mean(dim=-2), square)
         lines = (lines / (lines.mean(dim=1, keepdim=True) + 1e-12) + 1e-6).log()
-        means = [lines[:, a:b].mean(dim=1) for a, b in self.fast]
-        peaks = [lines[:, a:b].amax(dim=1) - mean for (a, b), mean in zip(self.fast, means, strict=True)]
-        return torch.stack(means + peaks, dim=1)
+        means = self.fast.means(lines)
+        return torch.cat([means, self.fast.maxima(lines) - means], dim=1)
 
 
-def _cepstra(audio: Tensor, window: Tensor, hop: int) -> Tensor:
-    """`[B, T]` -> `[B, frames, n / 2]`: the power cepstrum of each frame, up to half its length."""
+def _log_power(audio: Tensor, window: Tensor, hop: int) -> Tensor:
+    """`[..., T]` -> `[..., frames, n / 2 + 1]`: logarithm of the power, with a floor."""
     spectrum = power(audio, window, hop)
-    floor = spectrum.amax(dim=(1, 2), keepdim=True) * 1e-8 + 1e-12
-    return torch.fft.irfft((spectrum + floor).log().transpose(1, 2))[..., : window.shape[0] // 2]
-
-
-def _rates(envelope: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
-    """Modulation spectra from 0.2 to 25 Hz: mean of each range of rates, and how far a line stands out."""
-    centred = envelope - envelope.mean(dim=2, keepdim=True)
-    frames = centred.shape[2]
-    centred = centred * torch.hann_window(frames, device=envelope.device)
-    spectrum = torch.fft.rfft(nn.functional.pad(centred, (0, max(0, 1024 - frames))), dim=2).abs().square()
-    # The same 513 rates for clips of any length.
-    spectrum = nn.functional.adaptive_avg_pool1d(spectrum / frames, 513) + 1e-4
-    out = []
-    for a, b in ranges:
-        mean = spectrum[:, :, a:b].mean(dim=2)
-        out += [mean.log(), (spectrum[:, :, a:b].amax(dim=2) / mean).log()]
-    return torch.cat(out, dim=1)
-
-
-def _slopes(envelope: Tensor) -> Tensor:
-    """How fast levels rise and fall over 10 to 160 ms: the logarithm of the share of frames at each slope."""
-    edges = torch.tensor(_SLOPES, device=envelope.device)
-    out = []
-    for lag in _LAGS:
-        place = torch.bucketize((envelope[:, :, lag:] - envelope[:, :, :-lag]).contiguous(), edges)
-        out += [(place == k).float().mean(dim=2) for k in range(len(_SLOPES) + 1)]
-    return (torch.cat(out, dim=1) + 3e-3).log()
+    floor = spectrum.flatten(-2).amax(dim=-1) * 1e-8 + 1e-12
+    return spectrum.add_(floor[..., None, None]).log_()
 
 
 def _levels(envelope: Tensor) -> Tensor:
     """Quantiles of the levels, and correlations of the bands' levels with each other."""
     last = envelope.shape[2] - 1
-    quantiles = envelope.sort(dim=2).values[:, :, [int(q * last) for q in _QUANTILES]]
+    quantiles = ascending(envelope)[:, :, [int(q * last) for q in _QUANTILES]]
     centred = envelope - envelope.mean(dim=2, keepdim=True)
     unit = centred / (centred.norm(dim=2, keepdim=True) + 1e-3)
     rows, columns = torch.triu_indices(envelope.shape[1], envelope.shape[1], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dafxhost.encoders import Encoder, check_option
+from dafxhost_encoders.effect_bands import Ranges, ascending, deviation, each_clip, power
 
 _FLOOR = 1e-7
 """Added to power before the logarithm; spectra are scaled so that noise of RMS 1 has power 1 or less."""
@@ -43,11 +45,12 @@ class StyleStatistics(Encoder):
         check_option("mels", mels, 4, 256)
         check_option("linear", linear, 4, 1024)
         self.mels, self.linear = mels, linear
-        self._low_bins = [0, *np.unique(np.round(np.geomspace(1, 200, 32)).astype(int)).tolist(), 220]
-        low = len(self._low_bins) - 1
+        low_bins = [0, *np.unique(np.round(np.geomspace(1, 200, 32)).astype(int)).tolist(), 220]
+        low = len(low_bins) - 1
         frames = 3 * (len(_AMPLITUDES) - 2)
         size = mels * (len(_LEVELS) + 3) + linear + low + 2 * len(_AMPLITUDES) + 7 + 48 + frames
         super().__init__(size, sample_rate, minimum_samples=16384)
+        self.low_bands = Ranges(list(itertools.pairwise(low_bins)))
         self.register_buffer("mel_filters", _triangles(2048, mels, sample_rate), persistent=False)
         self.register_buffer("window", torch.hann_window(2048), persistent=False)
         self.register_buffer("long_window", torch.hann_window(16384), persistent=False)
@@ -64,60 +67,59 @@ class StyleStatistics(Encoder):
         return torch.cat([*self._spectral(audio), *self._low(audio), *self._waveform(audio)], dim=1)
 
     def _power(self, audio: Tensor, window: Tensor, bins: int) -> Tensor:
-        """`[B, T]` -> power of the first bins, `[B, bins, frames]`."""
+        """`[B, T]` -> power of the first bins of frames with reflected edges, `[B, frames, bins]`."""
         n = window.shape[0]
-        spectrum = torch.stft(audio, n, n // 2, n, window, return_complex=True)
-        parts = torch.view_as_real(spectrum[:, :bins])
-        parts.mul_(parts)  # in place: fresh memory costs as much as the arithmetic
-        return torch.add(parts[..., 0], parts[..., 1]).div_(n)
+        edges = audio[:, 1 : n // 2 + 1].flip(1), audio[:, -n // 2 - 1 : -1].flip(1)
+        longer = torch.cat([edges[0], audio, edges[1]], dim=1)
+        return each_clip(lambda clip: power(clip, window, n // 2, bins), longer)
 
     def _spectral(self, audio: Tensor) -> list[Tensor]:
-        power = self._power(audio, self.get_buffer("window"), 1025)
-        mel = (power.transpose(1, 2) @ self.mel_filters + _FLOOR).log()  # [B, frames, mels]
-        ordered = mel.sort(dim=1).values
+        spectrum = self._power(audio, self.get_buffer("window"), 1025)
+        mel = (spectrum @ self.mel_filters / 2048 + _FLOOR).log()  # [B, frames, mels]
+        ordered = ascending(mel.transpose(1, 2))
         last = mel.shape[1] - 1
-        quantiles = [ordered[:, int(q * last)] for q in _LEVELS]
-        change = mel.diff(dim=1).abs().mean(dim=1)
-        mean_spectrum = (power.mean(dim=2) + _FLOOR).log()[:, :1024]
+        quantiles = ordered[..., [int(q * last) for q in _LEVELS]].transpose(1, 2).flatten(1)
+        change = mel.diff(dim=1).abs_().mean(dim=1)
+        mean = mel.mean(dim=1, keepdim=True)
+        mean_spectrum = (spectrum[..., :1024].mean(dim=1) / 2048 + _FLOOR).log()
         linear = nn.functional.adaptive_avg_pool1d(mean_spectrum.unsqueeze(1), self.linear).squeeze(1)
-        return [*quantiles, mel.mean(dim=1), mel.std(dim=1, correction=0), change, linear]
+        return [quantiles, mean.squeeze(1), deviation(mel, mean, 1), change, linear]
 
     def _low(self, audio: Tensor) -> list[Tensor]:
-        power = self._power(audio, self.get_buffer("long_window"), 220).mean(dim=2)
-        bands = [
-            power[:, a:b].mean(dim=1, keepdim=True)
-            for a, b in zip(self._low_bins, self._low_bins[1:], strict=False)
-        ]
-        return [(torch.cat(bands, dim=1) + _FLOOR).log()]
+        spectrum = self._power(audio, self.get_buffer("long_window"), 220).mean(dim=1)
+        return [(self.low_bands.means(spectrum) / 16384 + _FLOOR).log()]
 
     def _waveform(self, audio: Tensor) -> list[Tensor]:
-        thin = audio[:, ::_THIN].sort(dim=1).values
+        thin = ascending(audio[:, ::_THIN])
         last = thin.shape[1] - 1
         quantiles = thin[:, [int(q * last) for q in _AMPLITUDES]]
-        below = torch.searchsorted(thin.contiguous(), self.levels.expand(len(thin), -1).contiguous())
+        below = torch.searchsorted(thin, self.levels.expand(len(thin), -1).contiguous())
         histogram = (below.diff(dim=1) / thin.shape[1] + 1e-4).log()
-        offset = audio.mean(dim=1, keepdim=True)
-        rms = audio.square().mean(dim=1, keepdim=True).sqrt()
-        centred = audio - offset
-        deviation = centred.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-5)
-        centred = centred / deviation
-        square = centred.square()
-        skew, kurtosis = (
-            (square * centred).mean(dim=1, keepdim=True),
-            square.square().mean(dim=1, keepdim=True),
-        )
-        moments = [
-            _signed_log(offset), (rms + 1e-5).log(), deviation.log(), skew.sign() * skew.abs().log1p(),
-            kurtosis.log1p(), audio.amin(dim=1, keepdim=True), audio.amax(dim=1, keepdim=True),
-        ]  # fmt: skip
-        return [_signed_log(quantiles), quantiles, *moments, histogram, *self._frames(audio)]
+        moments = each_clip(_moments, audio)
+        return [_signed_log(quantiles), quantiles, moments, histogram, *self._frames(audio)]
 
     def _frames(self, audio: Tensor) -> list[Tensor]:
         frames = audio[:, : audio.shape[1] // _FRAME * _FRAME].reshape(len(audio), -1, _FRAME)
-        rms = 0.5 * (frames.square().mean(dim=2) + 1e-10).log()
-        peak = (frames.abs().amax(dim=2) + 1e-5).log()
+        rms = 0.5 * (each_clip(lambda clip: clip.square().mean(dim=-1), frames) + 1e-10).log()
+        peak = (torch.maximum(frames.amax(dim=2), -frames.amin(dim=2)) + 1e-5).log()
         pick = [int(q * (rms.shape[1] - 1)) for q in _AMPLITUDES[1:-1]]
-        return [x.sort(dim=1).values[:, pick] for x in (rms, peak, peak - rms)]
+        return [ascending(x)[:, pick] for x in (rms, peak, peak - rms)]
+
+
+def _moments(audio: Tensor) -> Tensor:
+    """`[..., T]` -> `[..., 7]`: offset, RMS, deviation, skew, kurtosis, lowest and highest sample."""
+    offset = audio.mean(dim=-1)
+    rms = audio.square().mean(dim=-1).sqrt()
+    centred = audio - offset[..., None]
+    deviation = centred.square().mean(dim=-1).sqrt().clamp(min=1e-5)
+    centred /= deviation[..., None]
+    square = centred.square()
+    skew, kurtosis = centred.mul_(square).mean(dim=-1), square.square_().mean(dim=-1)
+    moments = [
+        _signed_log(offset), (rms + 1e-5).log(), deviation.log(), skew.sign() * skew.abs().log1p(),
+        kurtosis.log1p(), audio.amin(dim=-1), audio.amax(dim=-1),
+    ]  # fmt: skip
+    return torch.stack(moments, dim=-1)
 
 
 def _signed_log(x: Tensor) -> Tensor:
