@@ -18,11 +18,11 @@ from dafxhost.training.trainer import train
 
 RECIPE: dict[str, Any] = {
     "encoder": "effect-features",
-    "encoder_options": {"columns": 768},
+    "encoder_options": {"columns": 768, "peaks": True},
     "hidden": 256,
     "dropout": 0.4,
     "sharpness": 2.0,
-    "pool": 8192,
+    "pool": 16384,
     "supervised_steps": 300,
     "anchor": 0.003,
     "proxy_clips": 300,
@@ -37,7 +37,7 @@ RECIPE: dict[str, Any] = {
     "max_minutes": 120.0,
 }
 SMALL = {
-    "encoder_options": {"columns": 256},
+    "encoder_options": {"columns": 256, "peaks": True},
     "hidden": 64,
     "depth": 1,
     "dropout": 0.5,

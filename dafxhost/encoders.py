@@ -59,12 +59,14 @@ class Encoder(nn.Module, ABC):
     Attributes:
         name: what the registry calls it; `load_encoder` finds the class by it.
         stereo: whether it tells left from right: `embed` then sees `[B, 2, T]`.
+        peak_tolerances: of an encoder with `peaks`, by how much the positions of each family may be off.
         from_file: its factory takes `weights=FILE`, a file that only it can read (see `pretrained`).
     """
 
     name: str = ""
     stereo: bool = False
     from_file: bool = False
+    peak_tolerances: tuple[float, ...] = ()
     embedding_size: int
     sample_rate: int
 
@@ -86,6 +88,14 @@ class Encoder(nn.Module, ABC):
         With `stereo` it is `[B, 2, T]`; mono audio comes with both alike, and of more than two channels
         both are the mean.
         """
+
+    def peaks(self, embedding: Tensor) -> Tensor:
+        """Embeddings `[B, D]` -> `[B, F, K, 2]`: positions and heights of K peaks in each of F families.
+
+        Positions follow from a setting where an effect has anything to place, echoes or carriers. Heights are
+        in deviations of what surrounds a peak. See `dafxhost.training.landmarks`.
+        """
+        raise NotImplementedError(f"encoder {self.name!r} has no peaks")
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

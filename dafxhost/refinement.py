@@ -32,6 +32,8 @@ GENERATION = 40
 """Settings tried between two looks at which are good."""
 TEMPERATURE = 0.1
 """Difference of style scores by which a setting is believed e times less. Chosen on training recordings."""
+HOLD = 0.8
+"""Share of settings in which what landmarks located stays."""
 STEP = 0.08
 """Deviation of steps around good settings, on 0..1."""
 BELIEVED, CANDIDATES = 24, 40
@@ -139,8 +141,10 @@ def refine_setting(
     style = StyleScore(executor, a, b, run.sample_rate, run.standardised)
     if budget < FEWEST:
         return search(run.parameters, style, start, budget=budget, seed=seed, progress=progress)
-    logits = run.pair_logits(inputs, references).detach().log_softmax(dim=-1).logsumexp(dim=0)
-    tried = Population(run, style, start, logits, seed)
+    embedded = run.embed_pairs(inputs, references)
+    heard = run.logits(*embedded)
+    held = run.located_pairs(heard, embedded)[1]
+    tried = Population(run, style, start, heard.log_softmax(dim=-1).logsumexp(dim=0), held, seed)
     interrupted = False
     try:
         while tried.count < budget:
@@ -158,14 +162,17 @@ class Population:
 
     Args:
         run: draws settings. style: judges them. start: `[P]`, the first of them.
-        logits: `[P, L]`, what the controller believes. seed: of all draws.
+        logits: `[P, L]`, what the controller believes. held: `[P]` bool, what landmarks located, which is
+            seldom changed. seed: of all draws.
 
     Attributes:
         settings: `[N, P]`. scores: `[N]`, of `style`. history: (settings tried, lowest score so far).
     """
 
-    def __init__(self, run: Run, style: StyleScore, start: np.ndarray, logits: Any, seed: int) -> None:
-        self._run, self._style, self._logits = run, style, logits
+    def __init__(
+        self, run: Run, style: StyleScore, start: np.ndarray, logits: Any, held: np.ndarray, seed: int
+    ) -> None:
+        self._run, self._style, self._logits, self._held = run, style, logits, held
         self._rng = np.random.default_rng(seed)
         self.settings = np.asarray(start, dtype=np.float64)[None]
         self.scores = style(self.settings)
@@ -187,6 +194,7 @@ class Population:
         """Try `count` more: half of them (at first all) drawn from the belief, half around what is good."""
         around = 0 if self.count < GENERATION else count // 2
         new = np.concatenate([self._drawn(count - around), self._moved(around)])
+        new = np.where(self._held & (self._rng.random((len(new), 1)) < HOLD), self.settings[0], new)
         self.settings = np.concatenate([self.settings, new])
         self.scores = np.concatenate([self.scores, self._style(new)])
         self.history.append((self.count, float(self.scores.min())))

@@ -177,8 +177,9 @@ def transfer(
     if say is not None:
         say(f"run {chosen.path}, effect {fx.name} by {fx.provider.name}")
     inputs, references = pairs(chosen, ours, theirs)
-    heard = chosen.pair_logits(inputs, references)
-    match = chosen.decode_pairs(heard)
+    embedded = chosen.embed_pairs(inputs, references)
+    heard = chosen.logits(*embedded)
+    match = chosen.decode_pairs(heard, embedded)
     doubts = {u.name: {**asdict(u), "text": u.text()} for u in uncertainty(chosen, heard)}
     gain = PEAK / ours.loudness.peak
     after = LogMel(info.sample_rate)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from dafxhost.encoders import Encoder
 from dafxhost.errors import ShapeError, UsageError
 from dafxhost.parameters import Parameter
+from dafxhost.training.landmark_search import find_landmarks
+from dafxhost.training.landmarks import Landmarks
 
 MOST_LEVELS = 32
 """An integer of more values is treated as continuous."""
@@ -42,6 +44,7 @@ class Controller(nn.Module):
         values: `[P, L]`, the setting on 0..1 that each entry of a distribution stands for.
         mask: `[P, L]` bool, False where a parameter has fewer values than L.
         continuous: `[P]` bool.
+        landmarks: what positions of peaks say about settings; None without.
     """
 
     values: Tensor
@@ -88,6 +91,7 @@ class Controller(nn.Module):
             width = hidden
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(width, values.numel())
+        self.landmarks: Landmarks | None = None
 
     def config(self) -> dict[str, Any]:
         """JSON-able options that make the same controller again, given encoder and parameters."""
@@ -104,6 +108,19 @@ class Controller(nn.Module):
         if self.encoder.pair_size:
             targets = self.labels(settings.to(self.mean)).flatten(1)[:, self.mask.flatten()]
             self.encoder.fit_pairs(dry.to(self.mean), reference.to(self.mean), targets)
+
+    def find_landmarks(self, dry: Tensor, reference: Tensor, settings: Tensor) -> None:
+        """Learn landmarks, if the encoder has peaks, from what `fit_pairs` takes."""
+        if self.encoder.peak_tolerances:
+            tolerances = torch.tensor(self.encoder.peak_tolerances, dtype=torch.float64)
+            peaks = (self.encoder.peaks(x.cpu()) for x in (reference, dry))
+            found = find_landmarks(settings.cpu(), self.continuous.cpu(), *peaks, tolerances)
+            self.landmarks = found.to(self.mean.device) if len(found) else None
+
+    def make_room(self, tensors: dict[str, Tensor]) -> None:
+        """Be ready for a state that may have landmarks."""
+        family = tensors.get("landmarks.family")
+        self.landmarks = None if family is None else Landmarks(len(family), len(self.values))
 
     def embed(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio `[B, C, T]` at `sample_rate` Hz -> embedding `[B, D]`."""
@@ -152,6 +169,28 @@ class Controller(nn.Module):
         weights = (power * logits).softmax(dim=-1) * self.window(self.likeliest(logits))
         return (weights * self.values).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1e-20)
 
+    def settle(self, logits: Tensor, dry: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """`decode`, but parameters that a landmark locates lie where it says.
+
+        Args:
+            logits: `[B, P, L]`. dry, reference: embeddings `[B, D]`.
+
+        Returns:
+            Settings `[B, P]`, and `[B, P]` bool: which were located; these have no gradient.
+        """
+        decoded = self.decode(logits)
+        if self.landmarks is None:
+            return decoded, torch.zeros_like(decoded, dtype=torch.bool)
+        peaks = (self.encoder.peaks(x) for x in (reference, dry))
+        located, put = self.landmarks.locate(
+            decoded.detach(), logits.detach().softmax(dim=-1), self.mask, *peaks
+        )
+        return torch.where(put, located.to(decoded), decoded), put
+
+    def answer(self, dry: Tensor, reference: Tensor) -> Tensor:
+        """Embeddings `[B, D]` of input and reference -> settings `[B, P]`."""
+        return self.settle(self(dry, reference), dry, reference)[0]
+
     def draw(self, logits: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Logits `[P, L]` -> settings `[count, P]` drawn from them; continuous ones lie anywhere in a bin."""
         chosen = torch.multinomial(logits.softmax(dim=-1), count, replacement=True, generator=generator).T
@@ -184,6 +223,6 @@ class Controller(nn.Module):
         training = self.training
         self.eval()
         try:
-            return self.decode(self(self.embed(input, sample_rate), self.embed(reference, sample_rate)))
+            return self.answer(self.embed(input, sample_rate), self.embed(reference, sample_rate))
         finally:
             self.train(training)

@@ -88,6 +88,7 @@ class Material(ABC):
                 dry, reference = pool.dry[pool.clip].float(), pool.reference.float()
                 self.controller.standardise(torch.cat([pool.dry.float(), reference]).to(self.device))
                 self.controller.fit_pairs(dry, reference, pool.settings)
+                self.controller.find_landmarks(dry, reference, pool.settings)
                 self._save_state()
         return self._pool
 

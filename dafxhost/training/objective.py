@@ -82,14 +82,24 @@ class Objective:
         self._threads = threads
 
     def __call__(
-        self, logits: Tensor, batch: ExampleBatch, generator: torch.Generator, rng: np.random.Generator
+        self,
+        logits: Tensor,
+        batch: ExampleBatch,
+        generator: torch.Generator,
+        rng: np.random.Generator,
+        embedded: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Logits `[B, P, L]` of a batch -> (a scalar whose gradient is the estimate, losses `[B]`).
 
+        With the embeddings `[B, D]` of inputs and references, parameters that landmarks locate stay there.
         An example whose render failed has a loss of NaN and adds nothing to the gradient.
         """
-        decoded = self.controller.decode(logits)
-        trial = self._trial(logits.detach().cpu(), decoded.detach().cpu(), batch, generator)
+        if embedded is None:
+            decoded = self.controller.decode(logits)
+            fixed = torch.zeros_like(decoded, dtype=torch.bool)
+        else:
+            decoded, fixed = self.controller.settle(logits, *embedded)
+        trial = self._trial(logits.detach().cpu(), decoded.detach().cpu(), fixed.cpu(), batch, generator)
         dry, target = (x.to(self.controller.values.device) for x in self._excerpts(batch, rng))
         # Example by example, so that the first are judged while the others are rendered.
         futures = [
@@ -109,7 +119,12 @@ class Objective:
         return self._surrogate(logits, decoded, trial, losses, gradients), losses[:, 0]
 
     def _trial(
-        self, logits: Tensor, decoded: Tensor, batch: ExampleBatch, generator: torch.Generator
+        self,
+        logits: Tensor,
+        decoded: Tensor,
+        fixed: Tensor,
+        batch: ExampleBatch,
+        generator: torch.Generator,
     ) -> Trial:
         base = decoded.double()
         columns = [torch.from_numpy(batch.settings)[:, None], base[:, None]]
@@ -119,6 +134,7 @@ class Objective:
             plan = self.estimator.perturb(base[:, continuous], generator=generator)
             around = base[:, None].repeat(1, plan.settings.shape[1], 1)
             around[..., continuous] = plan.settings
+            around = torch.where(fixed[:, None], base[:, None], around)
             columns.append(around)
         chosen, proposal = self._alternatives(logits, generator)
         length = logits.shape[2]

@@ -247,6 +247,7 @@ def proxy_objective(
     settings: Tensor,
     content: Tensor,
     applied: Tensor,
+    reference: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The distance that a proxy expects of what logits `[B, P, L]` say.
 
@@ -255,15 +256,15 @@ def proxy_objective(
     sum_v p_h(v) (D_hv - D_0).
 
     Args:
-        settings: `[B, P]`, that made the references. content: `[B, D]`, embeddings of the inputs.
-        applied: `[B]`, False where target and reference are left alone.
+        settings: `[B, P]`, that made the references. content, reference: `[B, D]`, embeddings of the
+            inputs and the references. applied: `[B]`, False where target and reference are left alone.
 
     Returns:
         A scalar whose gradient counts, and the distances `[B]` of the decoded settings.
     """
     described = proxy.describe(content)
     target = proxy.points(settings, described, (~applied).to(described)).detach()
-    decoded = controller.decode(logits)
+    decoded = controller.settle(logits, content, reference)[0]
     distance = proxy.distance(proxy.points(decoded, described), target)
     with torch.no_grad():
         p, length = logits.shape[1], logits.shape[2]

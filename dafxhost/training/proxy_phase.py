@@ -38,7 +38,7 @@ def proxy_phase(session: Session) -> None:
         session._rate(config.proxy_rate, step, config.proxy_steps)
         logits = controller(dry, reference)
         settings = pool.settings[rows.cpu()].to(session.device)
-        loss, distances = proxy_objective(controller, proxy, logits, settings, dry, applied)
+        loss, distances = proxy_objective(controller, proxy, logits, settings, dry, applied, reference)
         if config.anchor and bool(applied.any()):
             loss = loss + config.anchor * controller.supervised_loss(logits[applied], settings[applied])
         session._update(loss)

@@ -291,22 +291,43 @@ class Run:
         """One setting `[P]` (float64) for N pairs of excerpts, each `[C, T]` at the run's rate, all of one
         input and one reference: the mean of the distributions that the pairs give is decoded.
         """
-        return self.decode_pairs(self.pair_logits(inputs, references))
+        embedded = self.embed_pairs(inputs, references)
+        return self.decode_pairs(self.logits(*embedded), embedded)
+
+    @torch.no_grad()
+    def embed_pairs(
+        self, inputs: Sequence[np.ndarray], references: Sequence[np.ndarray]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings `[N, D]` of the inputs and of the references of N pairs of excerpts."""
+        return tuple(torch.cat([self._embed(clip) for clip in clips]) for clips in (inputs, references))
+
+    @torch.no_grad()
+    def logits(self, dry: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Logits `[N, P, L]` of N pairs of embeddings `[N, D]`."""
+        return self.controller(dry, reference)
 
     @torch.no_grad()
     def pair_logits(self, inputs: Sequence[np.ndarray], references: Sequence[np.ndarray]) -> torch.Tensor:
         """Logits `[N, P, L]` of N pairs of excerpts, each `[C, T]` at the run's rate."""
-        return torch.stack(
-            [
-                self.controller(self._embed(a), self._embed(b))[0]
-                for a, b in zip(inputs, references, strict=True)
-            ]
-        )
+        return self.logits(*self.embed_pairs(inputs, references))
 
-    def decode_pairs(self, logits: torch.Tensor) -> np.ndarray:
-        """The setting `[P]` of the mean of the distributions that logits `[N, P, L]` stand for."""
+    @torch.no_grad()
+    def decode_pairs(self, logits: torch.Tensor, embedded: tuple[torch.Tensor, torch.Tensor]) -> np.ndarray:
+        """The setting `[P]` of the mean of the distributions that logits `[N, P, L]` stand for.
+
+        Landmarks are looked for in each pair; the one in which most parameters are located counts.
+        """
+        return self.located_pairs(logits, embedded)[0]
+
+    @torch.no_grad()
+    def located_pairs(
+        self, logits: torch.Tensor, embedded: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`decode_pairs`, and `[P]` bool: which parameters a landmark located."""
         mean = logits.log_softmax(dim=-1).logsumexp(dim=0, keepdim=True)
-        return self.controller.decode(mean)[0].double().numpy()
+        settings, put = self.controller.settle(mean.expand_as(logits), *embedded)
+        best = int(put.sum(dim=1).argmax())
+        return settings[best].double().numpy(), put[best].numpy()
 
     def predict_batch(self, inputs: np.ndarray, references: np.ndarray) -> np.ndarray:
         """N settings `[N, P]` (float64) for N pairs of clips `[N, C, T]` at the run's rate."""
@@ -404,6 +425,8 @@ def load_best(path: Path, controller: Controller) -> None:
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, torch.Tensor], where: Path) -> None:
     """Put tensors into a module. Raises RunError naming the first misfit."""
+    if isinstance(module, Controller):
+        module.make_room(tensors)
     wanted = module.state_dict()
     for key in [*wanted, *tensors]:
         if key not in tensors or key not in wanted or tensors[key].shape != wanted[key].shape:

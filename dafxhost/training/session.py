@@ -261,7 +261,7 @@ class Session(Material):
         self.controller.eval()
         with torch.no_grad():
             embedded = self._validation_embedded or self._embed(made)
-            settings = self.controller.decode(self.controller(*embedded)).cpu().numpy()
+            settings = self.controller.answer(*embedded).cpu().numpy()
         if self.about["untouched"] is None:
             untouched = score_settings(
                 made, None, self.executor, self.judge, config.sample_rate, self.threads

@@ -265,7 +265,7 @@ class _Training(Session):
                 logits = self.controller(dry, reference)
                 generator = torch.Generator().manual_seed(mix(config.seed, 4, step))
                 surrogate, values = self.objective(
-                    logits, batch, generator, np.random.default_rng([config.seed, 5, step])
+                    logits, batch, generator, np.random.default_rng([config.seed, 5, step]), (dry, reference)
                 )
                 about["failures"] += int((~values.isfinite()).sum())
                 if config.anchor and self.frozen:

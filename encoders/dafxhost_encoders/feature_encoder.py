@@ -10,6 +10,7 @@ from torch import Tensor
 from dafxhost.encoders import Encoder, check_option
 from dafxhost.errors import UsageError
 from dafxhost_encoders.effect_features import MINIMUM, RATE, EffectFeatures
+from dafxhost_encoders.effect_peaks import PACKED, TOLERANCES, Peaks, pack, unpack
 
 CLIP = 6.0
 """Deviations from the mean beyond which a feature counts no further."""
@@ -29,6 +30,8 @@ class FeatureEncoder(Encoder):
 
     Args:
         columns: how many; 0 keeps all.
+        peaks: embeddings also hold where echoes, carriers and movements lie (`effect_peaks`), from which
+            landmarks are learned (`dafxhost.training.landmarks`); controllers see nothing of them.
     """
 
     name = "effect-features"
@@ -36,36 +39,49 @@ class FeatureEncoder(Encoder):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, columns: int = 768) -> None:
+    def __init__(self, columns: int = 768, peaks: bool = False) -> None:
         check_option("columns", columns, 0)
         features = EffectFeatures()
-        super().__init__(features.size, RATE, minimum_samples=MINIMUM)
+        super().__init__(features.size + (PACKED if peaks else 0), RATE, minimum_samples=MINIMUM)
         if columns > 2 * features.size:
             raise UsageError(f"there are {2 * features.size} columns, not {columns}")
         self.features, self.columns = features, columns
+        self.finder = Peaks() if peaks else None
+        self.peak_tolerances = TOLERANCES if peaks else ()
         kept = columns or 2 * features.size
         self.register_buffer("chosen", torch.arange(kept))
         self.register_buffer("mean", torch.zeros(kept))
         self.register_buffer("scale", torch.ones(kept))
 
     def config(self) -> dict[str, Any]:
-        return {"columns": self.columns}
+        return {"columns": self.columns, **({"peaks": True} if self.finder else {})}
 
     @torch.no_grad()
     def embed(self, audio: Tensor) -> Tensor:
-        return self.features(audio)
+        if self.finder is None:
+            return self.features(audio)
+        return torch.cat([self.features(audio), pack(self.finder(audio))], dim=1)
+
+    def peaks(self, embedding: Tensor) -> Tensor:
+        if self.finder is None:
+            return super().peaks(embedding)
+        return unpack(embedding[:, self.features.size :])
+
+    def _both(self, dry: Tensor, reference: Tensor) -> Tensor:
+        dry, reference = dry[:, : self.features.size], reference[:, : self.features.size]
+        return torch.cat([reference, reference - dry], dim=1)
 
     @property
     def pair_size(self) -> int:
         return len(self.chosen)
 
     def pair(self, dry: Tensor, reference: Tensor) -> Tensor:
-        both = torch.cat([reference, reference - dry], dim=1)[:, self.chosen]
+        both = self._both(dry, reference)[:, self.chosen]
         return ((both - self.mean) / self.scale).clamp(-CLIP, CLIP)
 
     @torch.no_grad()
     def fit_pairs(self, dry: Tensor, reference: Tensor, targets: Tensor) -> None:
-        both = torch.cat([reference, reference - dry], dim=1)
+        both = self._both(dry, reference)
         mean, scale = both.mean(dim=0), both.std(dim=0, correction=0) + 1e-2
         if self.columns:
             some = slice(0, None, -(-len(both) // MOST_EXAMPLES))

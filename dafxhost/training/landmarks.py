@@ -1,0 +1,215 @@
+"""What lies in a recording at a place that a setting determines: echoes, carriers.
+
+An encoder may give, besides its embedding, peaks: positions of what stands out, by family. Where a family has
+a peak whose position follows from the setting (the lag of an echo from a delay time, a frequency of symmetry
+from a carrier), that function is learned from a pool of examples, without a render and without knowing the
+effect (`landmark_search`). A controller then need not guess the parameter: it takes the peaks of a reference
+that are likeliest, by what it believes anyway and by how high they are, and solves for the values that put
+them there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+KNOTS = 131
+"""Of the splines: 128 intervals from 0 to 1."""
+LEAST_HEIGHT = 3.0
+"""Of peaks, in deviations; lower ones are chance."""
+HEIGHTS = (4.0, 5.0, 6.0, 8.0, 10.0, 14.0)
+"""Between which evidence is counted."""
+GRADES = len(HEIGHTS) + 2
+CANDIDATES = 24
+"""Values of a parameter that are weighed."""
+WAYS = 6
+"""Combinations of several parameters' values that are carried along."""
+CERTAIN = 0.4
+"""Probability from which on a peak decides."""
+_GRID, _FINE = 257, 4097
+_WIDEST = 0.03
+"""Of the values that would do: a landmark that hardly moves must not outweigh what is believed."""
+
+
+class Landmarks(nn.Module):
+    """M functions from settings to positions, and what a peak there is worth.
+
+    Attributes:
+        family, main: `[M]`, whose peaks, and the parameter that moves them most.
+        table: `[M, KNOTS]`, a spline of the main parameter; with slope `[M, P]` times the others their sum is
+            the position, or this over that of an earlier landmark: base `[M]`, its number or -1.
+        tolerance: `[M]`, of positions. evidence: `[M, G, G]`: log of how much likelier a peak of a grade of
+            height is at the landmark than elsewhere, where the highest peak of all has one of the grades
+            before; grade 0 is none at all.
+    """
+
+    family: Tensor
+    main: Tensor
+    base: Tensor
+    table: Tensor
+    slope: Tensor
+    tolerance: Tensor
+    evidence: Tensor
+
+    def __init__(self, count: int, parameters: int) -> None:
+        super().__init__()
+        for name, size, kind in (
+            ("family", (count,), torch.long),
+            ("main", (count,), torch.long),
+            ("base", (count,), torch.long),
+            ("table", (count, KNOTS), torch.float64),
+            ("slope", (count, parameters), torch.float64),
+            ("tolerance", (count,), torch.float64),
+            ("evidence", (count, GRADES, GRADES), torch.float64),
+        ):
+            self.register_buffer(name, torch.zeros(size, dtype=kind))
+
+    def __len__(self) -> int:
+        return len(self.family)
+
+    def positions(self, number: int, settings: Tensor) -> Tensor:
+        """Of a landmark, at settings `[N, P]` -> `[N]`."""
+        curve = splines(torch.linspace(0, 1, _FINE, device=self.table.device)) @ self.table[number]
+        place = settings[:, int(self.main[number])].double().clamp(0, 1) * (_FINE - 1)
+        below = place.long().clamp(max=_FINE - 2)
+        main = curve[below] + (place - below) * (curve[below + 1] - curve[below])
+        value = main + settings.double() @ self.slope[number]
+        base = int(self.base[number])
+        return value if base < 0 else value * self.positions(base, settings)
+
+    @torch.no_grad()
+    def locate(
+        self, settings: Tensor, density: Tensor, mask: Tensor, reference: Tensor, dry: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Put parameters to where a peak of the reference says.
+
+        Args:
+            settings: `[B, P]`, believed so far. density: `[B, P, L]`, probabilities of values, of which there
+            are as many, evenly spaced, as `mask` `[P, L]` says.
+            reference, dry: peaks `[B, families, K, 2]`; those that the input has as well count for nothing.
+
+        Returns:
+            Settings `[B, P]`, and `[B, P]` bool: which of them were put.
+        """
+        count, size = settings.shape
+        density, peaks = density.double(), novel(reference, dry).double()
+        states = settings.double()[:, None]  # [B, W, P]: ways to put parameters, the likeliest first
+        weight = torch.zeros(count, 1, dtype=torch.float64, device=settings.device)  # logarithms
+        for j in dict.fromkeys(self.main.tolist()):
+            numbers = [m for m in range(len(self)) if int(self.main[m]) == j]
+            ways = states.shape[1]
+            belief = density[:, j, mask[j]].repeat_interleave(ways, dim=0)
+            heard = peaks.repeat_interleave(ways, dim=0)
+            value, more = self._weighed(j, numbers, states.flatten(0, 1), belief, heard)
+            choices = value.shape[1]
+            total = (weight[..., None] + more.reshape(count, ways, choices)).flatten(1)
+            weight, place = total.topk(min(WAYS, total.shape[1]), dim=1)
+            kept = (place // choices)[..., None].expand(-1, -1, size)
+            states = states.gather(1, kept)
+            states[..., j] = value.reshape(count, -1).gather(1, place)
+        best = states[:, 0]
+        alike = (states - best[:, None]).abs() < 1e-3
+        sure = (weight.softmax(dim=1)[..., None] * alike).sum(dim=1)
+        put = (best != settings.double()) & (sure > CERTAIN)
+        return torch.where(put, best, settings.double()), put
+
+    def _weighed(
+        self, j: int, numbers: list[int], settings: Tensor, density: Tensor, peaks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Values `[B, Q + 1]` that a parameter may have by the landmarks that it moves: as it is comes last.
+
+        And the logarithms of how likely they are.
+        """
+        found = [self._crossings(number, settings, peaks) for number in numbers]
+        value, width, worth = (torch.cat(part, dim=1) for part in zip(*found, strict=True))
+        first = (_interpolated(density, value) * width + 1e-30).log() + worth
+        place = first.topk(min(CANDIDATES, first.shape[1]), dim=1).indices
+        value, width = value.gather(1, place), width.gather(1, place)
+        # Those that several landmarks want are one candidate.
+        same = (value[:, :, None] - value[:, None]).abs() < width[:, :, None]
+        share = (same & (width > 0)[:, None]).sum(dim=2).clamp(min=1)
+        weight = (_interpolated(density, value) * width / share + 1e-30).log()
+        nothing = torch.zeros_like(value[:, :1])
+        none = torch.zeros_like(nothing)
+        for number in numbers:
+            at = self._moved(number, settings, j, value)
+            weight = weight + self._worth(number, self._height_at(number, at, peaks), peaks)
+            none = none + self._worth(number, nothing, peaks)
+        return torch.cat([value, settings[:, j : j + 1]], dim=1), torch.cat([weight, none], dim=1)
+
+    def _moved(self, number: int, settings: Tensor, j: int, value: Tensor) -> Tensor:
+        """Positions `[B, Q]` of a landmark where parameter j has the values `[B, Q]` instead."""
+        many = settings[:, None].repeat(1, value.shape[1], 1)
+        many[:, :, j] = value
+        return self.positions(number, many.flatten(0, 1)).reshape(value.shape)
+
+    def _crossings(self, number: int, settings: Tensor, peaks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values of the main parameter that put the landmark to a peak.
+
+        Returns:
+            These, the ranges that would do, and the evidence, `[B, CANDIDATES]` each; ranges are 0 where
+            there are fewer.
+        """
+        under = int(self.base[number])
+        others = (settings @ self.slope[number])[:, None, None]
+        position, height = peaks[:, int(self.family[number])].unbind(dim=-1)
+        unit = torch.ones_like(others) if under < 0 else self.positions(under, settings)[:, None, None]
+        unit = torch.where(unit.abs() < 1, 1.0, unit)
+        grid = torch.linspace(0, 1, _GRID, device=others.device, dtype=torch.float64)
+        curve = splines(grid) @ self.table[number]
+        step = curve.diff()
+        step = torch.where(step.abs() < 1e-12, 1e-12, step)
+        # Where the curve, between each two points of the grid, meets each of the peaks: [B, K, grid - 1].
+        share = (position[..., None] / unit - others - curve[:-1]) / step
+        inside = (share >= 0) & (share < 1) & (height > LEAST_HEIGHT)[..., None]
+        value = grid[:-1] + share.clamp(0, 1) / (_GRID - 1)
+        width = (2 * self.tolerance[number] / (step.abs() * (_GRID - 1) * unit.abs())).clamp(max=_WIDEST)
+        tall, place = torch.where(inside, height[..., None], 0.0).flatten(1).topk(CANDIDATES, dim=1)
+        worth = self._worth(number, tall, peaks)
+        return value.flatten(1).gather(1, place), (width * inside).flatten(1).gather(1, place), worth
+
+    def _height_at(self, number: int, at: Tensor, peaks: Tensor) -> Tensor:
+        """Heights `[B, Q]` of the peaks at the positions `[B, Q]`, 0 where there is none."""
+        position, height = peaks[:, int(self.family[number])].unbind(dim=-1)
+        near = (position[:, None] - at[..., None]).abs() < 2 * self.tolerance[number]
+        return torch.where(near & (height > LEAST_HEIGHT)[:, None], height[:, None], 0.0).amax(dim=2)
+
+    def _worth(self, number: int, height: Tensor, peaks: Tensor) -> Tensor:
+        """Evidence of heights `[B, Q]` at a landmark."""
+        highest = grade(peaks[:, int(self.family[number]), :, 1].amax(dim=1))
+        return self.evidence[number][highest[:, None], grade(height)]
+
+
+def novel(reference: Tensor, dry: Tensor) -> Tensor:
+    """Peaks `[B, F, K, 2]` of references, without the heights of those that the inputs have, too."""
+    apart = (reference[..., :, None, 0] - dry[..., None, :, 0]).abs()
+    near = apart <= 1.5 + 2e-4 * reference[..., :, None, 0]
+    known = (near & (dry[..., None, :, 1] > LEAST_HEIGHT)).any(dim=-1)
+    height = torch.where(known, 0.0, reference[..., 1])
+    return torch.stack([reference[..., 0], height], dim=-1)
+
+
+def grade(height: Tensor) -> Tensor:
+    """Heights -> 0 for none, else from 1 up."""
+    edges = torch.tensor(HEIGHTS, device=height.device, dtype=height.dtype)
+    return torch.where(height > 0, 1 + torch.bucketize(height, edges), 0)
+
+
+def splines(settings: Tensor) -> Tensor:
+    """Settings `[...]` -> `[..., KNOTS]`, float64: uniform cubic B-splines (de Boor 1978) from 0 to 1."""
+    place = settings.double().clamp(0, 1)[..., None] * (KNOTS - 3) - torch.arange(
+        -1, KNOTS - 1, device=settings.device
+    )
+    apart = place.abs()
+    near = 2 / 3 - apart.square() + apart**3 / 2
+    far = (2 - apart).clamp(min=0) ** 3 / 6
+    return torch.where(apart < 1, near, far)
+
+
+def _interpolated(density: Tensor, at: Tensor) -> Tensor:
+    """Probabilities `[B, L]` of evenly spaced values from 0 to 1 -> density at `[B, N]`."""
+    last = density.shape[1] - 1
+    place = (at * last).clamp(0, last)
+    below = place.floor().long().clamp(max=last - 1)
+    share = place - below
+    return last * ((1 - share) * density.gather(1, below) + share * density.gather(1, below + 1))
