@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +84,19 @@ def test_versions_agree() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == dafxhost.__version__
+
+
+def test_run_py_lets_tests_keep_bytecode_but_not_beside_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    run = runpy.run_path(str(ROOT / "run.py"))
+    assert run["test_environment"]() == dict(os.environ), "what is set stays as it is"
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    found = run["test_environment"]()
+    assert "PYTHONDONTWRITEBYTECODE" not in found and found["OMP_NUM_THREADS"] == "1"
+    assert Path(found["PYTHONPYCACHEPREFIX"]).parent == ROOT / ".venv"
 
 
 def test_run_py_explains_itself() -> None:
