@@ -122,13 +122,15 @@ def test_unknown_features_are_refused() -> None:
         timbral_features(np.zeros((1, 1, 9)), 44100, ["depth", "depth"])
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_envelope_is_the_recursion(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = np.arange(1500)
     samples = rng.standard_normal(1500) * np.exp(-n / rng.choice([100, 500, 1e9])) * np.sin(n * rng.random())
     if seed == 0:
         samples[200:600] = 0.7
+    if seed > 5:  # bursts with tails that fade below what a sum with the peak can hold
+        samples = rng.standard_normal(1500) * np.exp(-(n % 700) / 3.0) + 1e-17 * np.sin(n / 9)
     rate, level, wanted = 2000, 0.0, []
     fall, held = np.abs(samples).max() / (0.1 * rate), 0
     for x in np.abs(samples):

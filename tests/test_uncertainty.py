@@ -133,9 +133,10 @@ def test_a_run_keeps_its_temperatures_for_the_very_weights_they_were_fitted_to(t
         made.dry, made.reference, made.target, made.settings[:, : len(run.parameters)], made.applied,
         made.names, {},
     )  # fmt: skip
-    logits = run.pair_logits(list(made.dry[:2]), list(made.reference[:2]))
+    embedded = run.embed_pairs(list(made.dry[:2]), list(made.reference[:2]))
+    logits = run.logits(*embedded)
     np.testing.assert_array_equal(
-        run.decode_pairs(logits), run.predict_pairs(list(made.dry[:2]), list(made.reference[:2]))
+        run.decode_pairs(logits, embedded), run.predict_pairs(list(made.dry[:2]), list(made.reference[:2]))
     )
     before = uncertainty(run, logits)
     assert not before[0].calibrated
