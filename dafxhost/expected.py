@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dafxhost.data.features import normalise_peak
-from dafxhost.losses import MultiResolutionSTFT, Spectra
+from dafxhost.losses import MultiResolutionSTFT, Spectra, spectral_difference
 
 
 class ExpectedDistance:
@@ -85,9 +85,7 @@ class ExpectedDistance:
         """Weighted distance of one clip `[1, T]` from all targets; its spectra are taken once."""
         total = torch.zeros(len(self._weights))
         for n, magnitudes, logs in zip(targets.sizes, targets.magnitudes, targets.logs, strict=True):
-            magnitude, log = self._distance._magnitude_and_log(clip[None, None], n)
+            mine = self._distance.magnitude_and_log(clip[None, None], n)
             for k in range(len(total)):  # one at a time stays in the cache
-                total[k] += (magnitudes[k] - magnitude[0]).abs_().mean() + 0.5 * (
-                    logs[k] - log[0]
-                ).abs_().mean()
+                total[k] += spectral_difference((magnitudes[k], logs[k]), (mine[0][0], mine[1][0]))
         return (total * self._weights).sum() / len(targets.sizes)

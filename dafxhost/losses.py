@@ -122,7 +122,7 @@ class MultiResolutionSTFT(nn.Module):
         magnitudes, logs = [], []
         with torch.no_grad():
             for n in sizes:
-                magnitude, log = self._magnitude_and_log(target, n)
+                magnitude, log = self.magnitude_and_log(target, n)
                 magnitudes.append(magnitude.unsqueeze(1))
                 logs.append(log.unsqueeze(1))
         return Spectra((batch, channels, samples), sizes, tuple(magnitudes), tuple(logs))
@@ -165,13 +165,13 @@ class MultiResolutionSTFT(nn.Module):
         total = prediction.new_zeros(prediction.shape[:2])
         in_place = not (torch.is_grad_enabled() and prediction.requires_grad)
         for n, magnitudes, logs in zip(target.sizes, target.magnitudes, target.logs, strict=True):
-            magnitude, log = self._magnitude_and_log(prediction, n)
+            magnitude, log = self.magnitude_and_log(prediction, n)
             total = total + _mean_l1(magnitude, magnitudes[rows], in_place)
             total = total + 0.5 * _mean_l1(log, logs[rows], in_place)
         return total / len(target.sizes)
 
-    def _magnitude_and_log(self, audio: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """`[..., C, T]` -> magnitude and log power, `[..., C, frames, bins]`."""
+    def magnitude_and_log(self, audio: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """`[..., C, T]` -> magnitude and log power, `[..., C, frames, bins]`, with the FFT size n."""
         hop = n // 2
         flat = audio.reshape(1, -1, audio.shape[-1])
         padded = nn.functional.pad(flat, (hop, hop), mode="reflect").reshape(*audio.shape[:-1], -1)
@@ -188,6 +188,15 @@ class MultiResolutionSTFT(nn.Module):
         parts.mul_(parts)  # in place throughout: fresh memory costs as much as the arithmetic
         power = torch.add(parts[..., 0], parts[..., 1]).clamp_(min=EPSILON)
         return power.sqrt(), power.log_()
+
+
+def spectral_difference(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """The part of the distance that two spectra of one FFT size add, each `magnitude_and_log`: a scalar.
+
+    Not for gradients.
+    """
+    magnitude, log = ((a - b).abs_().mean() for a, b in zip(one, other, strict=True))
+    return magnitude + 0.5 * log
 
 
 @dataclass(frozen=True)

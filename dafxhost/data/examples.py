@@ -79,6 +79,7 @@ class ExampleBatch:
         input_settings: `[B, P]`, the setting of the input, or None where it is dry.
         reference_dry: `[B, 1, T]` float32, half B before the effect, which training must not look at; None
             where whoever made the batch has not kept it.
+        complete: False where `target` and `reference` are left to whoever renders the settings.
     """
 
     dry: np.ndarray
@@ -93,6 +94,7 @@ class ExampleBatch:
     pairs: str = "ab"
     input_settings: np.ndarray | None = None
     reference_dry: np.ndarray | None = None
+    complete: bool = True
 
     def __len__(self) -> int:
         return len(self.names)

@@ -23,8 +23,8 @@ def peak_envelope(samples: np.ndarray, rate: int, decay_seconds: float) -> np.nd
     hold = math.ceil(HOLD_SECONDS * rate)
     ramp = fall * np.arange(len(level))
     lowest, highest = _fallen(level, ramp), _fallen(_last_largest(level, hold), ramp)
-    # Where the signal is above all that the envelope can be, it is the envelope, and covers what follows. Above
-    # it by more than the ramp's rounding: a tail that fades below that would otherwise be taken for certain.
+    # Where the signal is above all that the envelope can be, it is the envelope, and covers what follows. By
+    # more than the ramp's rounding: a tail that fades below that would otherwise be taken for certain.
     certain = level.copy()
     certain[1:] *= level[1:] >= highest[:-1] + _ROUNDING * top
     lowest -= 1e-9 * top

@@ -110,7 +110,7 @@ class Objective:
         def one(i: int) -> tuple[Tensor, Tensor]:
             renders = futures[i].result()[0]
             wanted = target[i]
-            if self.excerpt or batch.target is batch.dry:
+            if self.excerpt or not batch.complete:
                 wanted = renders[0] if batch.applied[i] else dry[i]
             return self._judge(renders, wanted, trial, i)
 

@@ -86,7 +86,7 @@ class Pool:
         audio = self.audio[self.clip[rows]].float().numpy()
         made = ExampleBatch(
             dry=audio, reference=audio, target=audio, settings=self.settings[rows].double().numpy(),
-            applied=wet.numpy(), names=[""] * size, counts={},
+            applied=wet.numpy(), names=[""] * size, counts={}, complete=False,
         )  # fmt: skip
         return made, dry, reference
 

@@ -12,6 +12,7 @@ Differentiable Signal Processing" (JAES 2022); here the proxy is of the loss, wh
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as Threads
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from dafxhost.data.features import normalise_peak
-from dafxhost.losses import MultiResolutionSTFT
+from dafxhost.losses import MultiResolutionSTFT, spectral_difference
 from dafxhost.search import reflected
 from dafxhost.training.controller import Controller
 from dafxhost.training.pool import Pool
@@ -118,14 +119,10 @@ class DistanceMeter:
         sizes = [n for n in self._stft.fft_sizes if n // 2 < audio.shape[-1]]
         for n in sizes:
             step = EVERY if n <= SMALL else 1
-            spectra = [self._stft._magnitude_and_log(a[None, None], n) for a in audio]
+            spectra = [self._stft.magnitude_and_log(a[None, None], n) for a in audio]
             rows = [(m[..., ::step, :].clone(), log[..., ::step, :].clone()) for m, log in spectra]
-            for i in range(count):
-                for k in range(i):
-                    value = (rows[i][0] - rows[k][0]).abs_().mean() + 0.5 * (
-                        rows[i][1] - rows[k][1]
-                    ).abs_().mean()
-                    total[i, k] += value
+            for i, k in itertools.combinations(range(count), 2):
+                total[k, i] += spectral_difference(rows[i], rows[k])
         total = total / len(sizes)
         return total + total.T
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import time
@@ -33,7 +32,6 @@ import numpy as np
 import safetensors.torch
 import soxr
 import torch
-from safetensors import SafetensorError, safe_open
 
 import dafxhost
 from dafxhost.effects import Effect
@@ -49,6 +47,11 @@ from dafxhost.run_folders import STATE as STATE
 from dafxhost.run_folders import member, members, shipped_effects, shipped_run
 from dafxhost.settings import location
 from dafxhost.training.controller import Controller
+from dafxhost.training.run_files import append_line as append_line
+from dafxhost.training.run_files import load_state as load_state
+from dafxhost.training.run_files import save_state as save_state
+from dafxhost.training.run_files import tensors_of as tensors_of
+from dafxhost.training.run_files import write_file as write_file
 
 FORMAT = 1
 LONGEST_NAME = 60  # of a run, without its time: the name of a chain is as long as the chain
@@ -126,27 +129,6 @@ def _parts(path: Path) -> list[Path]:
         return []
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write beside `path`, then rename. Raises OutputError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        if beside.parent.is_dir():
-            beside.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def append_line(path: Path, entry: dict[str, Any]) -> None:
-    """Append one line of JSON. Raises OutputError."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
 def card_of(effect: Effect, controller: Controller, sample_rate: int, samples: int) -> dict[str, Any]:
     """The card of a controller without figures."""
     return {
@@ -169,28 +151,6 @@ def save_controller(path: Path, name: str, controller: Controller, card: dict[st
     write_file(path / f"{name}.safetensors", data)
     card = {**card, "weights_sha256": hashlib.sha256(data).hexdigest()}
     write_file(path / f"{name}.json", (json.dumps(card, indent=2) + "\n").encode())
-
-
-def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Its state dictionary, on the CPU, each tensor with memory of its own."""
-    return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
-
-
-def save_state(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    """Write tensors and JSON-able values into one file, so that they belong together."""
-    write_file(path, safetensors.torch.save(tensors, metadata={"about": json.dumps(about)}))
-
-
-def load_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What `save_state` wrote. Raises RunError: missing or damaged."""
-    if not path.is_file():
-        raise RunError(f"{path} is missing: there is nothing to resume")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error
 
 
 def read_card(path: Path) -> dict[str, Any]:
