@@ -2,8 +2,10 @@
 
 Votes of settings against positions of peaks (Hough, US patent 3,069,654, 1962) show a ridge where a
 parameter moves a peak. A path along it (dynamic programming) is refined to a spline and slopes of the other
-parameters by least squares over peaks that are ever closer to it. How often a peak is there, and how high,
-against how often chance puts one there, is counted on examples that were not learned from.
+parameters by least squares over peaks that are ever closer to it. Then the parameter's range is cut into
+bins, and each gets the line on which most examples of the bin, and few of others, have a peak (random sample
+consensus: Fischler and Bolles 1981), since functions may have steps and gaps. How often a peak is there, and
+how high, against how often chance puts one there, is counted on examples that were not learned from.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dafxhost.training.landmarks import GRADES, KNOTS, LEAST_HEIGHT, Landmarks, grade, novel, splines
+from dafxhost.training.landmarks import BINS, GRADES, LEAST_HEIGHT, NOWHERE, Landmarks, grade, novel
 
-MOST = 5
+MOST = 6
 """Landmarks looked for in a family."""
+KNOTS = 131  # of the splines: 128 intervals from 0 to 1
 _ROWS, _COLUMNS = 40, 256  # of the table of votes
 _REACH, _JUMP = 24, 0.5  # columns that a path may move from row to row, and what each costs
 _RIDGE = 1.3  # times the score of the best path by chance
@@ -26,6 +29,8 @@ _ROUNDS, _SHRINK = 24, 0.75
 _STIFF = (0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
 _LEAST_INLIERS, _WIDER = 60, 50
 _LEAST_INFORMATION = 0.1  # nats an example
+_TRIALS, _OTHERS, _LOYALTY = 300, 96, 0.75
+_LEAST_EXAMPLES, _LEAST_SHARE = 12, 0.12  # in a bin, and on its line more than of others
 
 
 def find_landmarks(
@@ -60,7 +65,7 @@ class _Searcher:
         self.parameters = [int(j) for j in continuous.nonzero()[:, 0]]
         self.position, self.height = peaks[..., 0].clamp(min=1e-6), peaks[..., 1]
         self.good = self.height > LEAST_HEIGHT
-        self.splines = {j: splines(settings[:, j]) for j in self.parameters}
+        self.splines = {j: _splines(settings[:, j]) for j in self.parameters}
         steps = torch.eye(KNOTS, dtype=torch.float64).diff(n=3, dim=0)
         self.bending = torch.block_diag(steps.T @ steps, torch.zeros(settings.shape[1:] * 2))
 
@@ -139,14 +144,48 @@ class _Searcher:
             stiff = _STIFF[number * len(_STIFF) // _ROUNDS]
             solution = solution + self._fit(design, inlier, error / unit, unit / window, solution, stiff)
             window = max(2 * self.tolerance, window * _SHRINK)
-        predicted = design @ solution * unit
+        slope = solution[KNOTS:]
+        edges = _splines(torch.linspace(0, 1, BINS + 1)) @ solution[:KNOTS]
+        table = self._lines(j, unit, self.settings @ slope, edges)
+        predicted = self._on_lines(j, table, unit, slope)
         evidence, information = self._evidence(predicted)
         if information < _LEAST_INFORMATION:
             return None
         return {
-            "main": j, "table": solution[:KNOTS], "slope": solution[KNOTS:], "tolerance": self.tolerance,
-            "evidence": evidence, "information": information, "predicted": predicted,
+            "main": j, "table": table, "slope": slope, "tolerance": self.tolerance, "evidence": evidence,
+            "information": information, "predicted": predicted,
         }  # fmt: skip
+
+    def _lines(self, j: int, unit: Tensor, others: Tensor, edges: Tensor) -> Tensor:
+        """Ends `[BINS, 2]` of the lines that peaks follow in each bin of a parameter, over the unit `[N]`.
+
+        edges `[BINS + 1]`: what the spline says, at the bins' edges.
+        """
+        table = torch.full((BINS, 2), NOWHERE, dtype=torch.float64)
+        place = self.settings[:, j].clamp(0, 1) * BINS
+        bin = place.long().clamp(max=BINS - 1)
+        heard = torch.where(self.good, self.position, torch.nan) / unit[:, None] - others[:, None]
+        within = 2 * self.tolerance / unit
+        generator = torch.Generator().manual_seed(j)
+        far = torch.randperm(len(bin), generator=generator)
+        for number in range(BINS):
+            rows = torch.nonzero((bin == number) & self.learn)[:, 0]
+            if len(rows) >= _LEAST_EXAMPLES:
+                x = place[rows] - number
+                elsewhere = far[(bin[far] - number).abs() > 1][:_OTHERS]
+                line = _consensus(
+                    x, heard[rows], within[rows], heard[elsewhere], within[elsewhere],
+                    edges[number : number + 2], generator,
+                )  # fmt: skip
+                if line is not None:
+                    table[number] = line
+        return table
+
+    def _on_lines(self, j: int, table: Tensor, unit: Tensor, slope: Tensor) -> Tensor:
+        place = self.settings[:, j].clamp(0, 1) * BINS
+        bin = place.long().clamp(max=BINS - 1)
+        low, high = table[bin].unbind(dim=1)
+        return (low + (place - bin) * (high - low) + self.settings @ slope) * unit
 
     def _first_window(self, predicted: Tensor) -> float:
         apart = torch.where(self.good, (self.position - predicted[:, None]).abs(), torch.inf).amin(dim=1)
@@ -194,6 +233,15 @@ class _Searcher:
         return ratio, float((true / true.sum() * ratio).sum())
 
 
+def _splines(settings: Tensor) -> Tensor:
+    """Settings `[...]` -> `[..., KNOTS]`, float64: uniform cubic B-splines (de Boor 1978) from 0 to 1."""
+    place = settings.double().clamp(0, 1)[..., None] * (KNOTS - 3) - torch.arange(-1, KNOTS - 1)
+    apart = place.abs()
+    near = 2 / 3 - apart.square() + apart**3 / 2
+    far = (2 - apart).clamp(min=0) ** 3 / 6
+    return torch.where(apart < 1, near, far)
+
+
 def _interpolated_line(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
     """The line through points at rising x, at other places; beyond the ends it goes straight on."""
     below = (torch.searchsorted(x, at) - 1).clamp(0, len(x) - 2)
@@ -220,3 +268,53 @@ def _best_path(table: Tensor) -> tuple[float, Tensor]:
         column = int(where[column])
         columns.append(column)
     return total, torch.tensor(columns[::-1])
+
+
+def _consensus(
+    x: Tensor, heard: Tensor, within: Tensor, heard_elsewhere: Tensor, within_elsewhere: Tensor,
+    expected: Tensor, generator: torch.Generator,
+) -> Tensor | None:  # fmt: skip
+    """The line over x in 0..1 that most examples have a peak on, compared with examples it cannot be about.
+
+    Args:
+        x: `[n]`. heard: `[n, K]` peaks, NaN for none. within: `[n]`, by how much one may be off. The same of
+            examples from elsewhere, which are given random x. expected: `[2]`, the ends of a line that is
+            preferred as long as it is not much worse.
+
+    Returns:
+        Its values at 0 and 1, or None where nothing stands out.
+    """
+    example, peak = torch.nonzero(heard.isfinite(), as_tuple=True)
+    if len(example) < 2:
+        return None
+    pick = torch.randint(len(example), (2, _TRIALS), generator=generator)
+    (xa, xb), (ya, yb) = x[example[pick]], heard[example[pick], peak[pick]]
+    apart = (xb - xa).abs() > 0.15
+    # Level lines are tried as well: steps are common.
+    rise = torch.cat([((yb - ya) / (xb - xa))[apart], torch.zeros(_TRIALS, dtype=x.dtype)])
+    start = torch.cat([ya[apart], ya]) - rise * torch.cat([xa[apart], xa])
+    rise, start = torch.cat([expected.diff(), rise]), torch.cat([expected[:1], start])
+
+    def share(x: Tensor, heard: Tensor, within: Tensor) -> Tensor:
+        off = (heard[None] - (start[:, None] + rise[:, None] * x)[..., None]).abs()
+        return ((off < within[:, None]).any(dim=2)).double().mean(dim=1)
+
+    other = share(torch.rand(len(heard_elsewhere), generator=generator), heard_elsewhere, within_elsewhere)
+    score = share(x, heard, within) - other
+    best = int(score.argmax())
+    best = 0 if float(score[0]) >= _LOYALTY * float(score[best]) else best
+    if float(score[best]) < max(_LEAST_SHARE, 5 / len(x)):
+        return None
+    for _ in range(2):
+        off = (heard - (start[best] + rise[best] * x)[:, None]).abs()
+        nearest, place = torch.where(off.isnan(), torch.inf, off).min(dim=1)
+        on = nearest < within
+        if int(on.sum()) < 3 or float(x[on].std()) < 0.05:
+            break
+        y = heard.gather(1, place[:, None])[on, 0]
+        if float(rise[best]) == 0.0:
+            start[best] = y.median()
+            continue
+        design = torch.stack([torch.ones_like(x[on]), x[on]], dim=1) / within[on, None]
+        start[best], rise[best] = torch.linalg.lstsq(design, (y / within[on])[:, None]).solution[:, 0]
+    return torch.stack([start[best], start[best] + rise[best]])

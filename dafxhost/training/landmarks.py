@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-KNOTS = 131
-"""Of the splines: 128 intervals from 0 to 1."""
+BINS = 128
+"""Of a parameter's range: in each a landmark moves along a line of its own, or is nowhere."""
+NOWHERE = -1e9
 LEAST_HEIGHT = 3.0
 """Of peaks, in deviations; lower ones are chance."""
 HEIGHTS = (4.0, 5.0, 6.0, 8.0, 10.0, 14.0)
@@ -26,18 +27,15 @@ WAYS = 6
 """Combinations of several parameters' values that are carried along."""
 CERTAIN = 0.4
 """Probability from which on a peak decides."""
-_GRID, _FINE = 257, 4097
-_WIDEST = 0.03
-"""Of the values that would do: a landmark that hardly moves must not outweigh what is believed."""
-
 
 class Landmarks(nn.Module):
     """M functions from settings to positions, and what a peak there is worth.
 
     Attributes:
         family, main: `[M]`, whose peaks, and the parameter that moves them most.
-        table: `[M, KNOTS]`, a spline of the main parameter; with slope `[M, P]` times the others their sum is
-            the position, or this over that of an earlier landmark: base `[M]`, its number or -1.
+        table: `[M, BINS, 2]`, the ends of the lines in each bin of the main parameter, `NOWHERE` without one;
+            with slope `[M, P]` times the others it is the position, or this over that of an earlier
+            landmark: base `[M]`, its number or -1.
         tolerance: `[M]`, of positions. evidence: `[M, G, G]`: log of how much likelier a peak of a grade of
             height is at the landmark than elsewhere, where the highest peak of all has one of the grades
             before; grade 0 is none at all.
@@ -57,7 +55,7 @@ class Landmarks(nn.Module):
             ("family", (count,), torch.long),
             ("main", (count,), torch.long),
             ("base", (count,), torch.long),
-            ("table", (count, KNOTS), torch.float64),
+            ("table", (count, BINS, 2), torch.float64),
             ("slope", (count, parameters), torch.float64),
             ("tolerance", (count,), torch.float64),
             ("evidence", (count, GRADES, GRADES), torch.float64),
@@ -69,10 +67,10 @@ class Landmarks(nn.Module):
 
     def positions(self, number: int, settings: Tensor) -> Tensor:
         """Of a landmark, at settings `[N, P]` -> `[N]`."""
-        curve = splines(torch.linspace(0, 1, _FINE, device=self.table.device)) @ self.table[number]
-        place = settings[:, int(self.main[number])].double().clamp(0, 1) * (_FINE - 1)
-        below = place.long().clamp(max=_FINE - 2)
-        main = curve[below] + (place - below) * (curve[below + 1] - curve[below])
+        place = settings[:, int(self.main[number])].double().clamp(0, 1) * BINS
+        bin = place.long().clamp(max=BINS - 1)
+        low, high = self.table[number][bin].unbind(dim=1)
+        main = low + (place - bin) * (high - low)
         value = main + settings.double() @ self.slope[number]
         base = int(self.base[number])
         return value if base < 0 else value * self.positions(base, settings)
@@ -108,10 +106,24 @@ class Landmarks(nn.Module):
             states = states.gather(1, kept)
             states[..., j] = value.reshape(count, -1).gather(1, place)
         best = states[:, 0]
-        alike = (states - best[:, None]).abs() < 1e-3
+        alike = self._alike(states)
         sure = (weight.softmax(dim=1)[..., None] * alike).sum(dim=1)
         put = (best != settings.double()) & (sure > CERTAIN)
         return torch.where(put, best, settings.double()), put
+
+    def _alike(self, states: Tensor) -> Tensor:
+        """Which of the ways `[B, W, P]` put each parameter as the first one does, `[B, W, P]` bool.
+
+        That is, to the same value, or to one that gives its landmark the same place.
+        """
+        alike = (states - states[:, :1]).abs() < 1e-3
+        main = self.main.tolist()
+        for j in dict.fromkeys(main):
+            number = main.index(j)
+            at = self.positions(number, states.flatten(0, 1)).reshape(states.shape[:2])
+            same = (at - at[:, :1]).abs() < 2 * self.tolerance[number]
+            alike[..., j] |= same & (at > NOWHERE / 2)
+        return alike
 
     def _weighed(
         self, j: int, numbers: list[int], settings: Tensor, density: Tensor, peaks: Tensor
@@ -155,15 +167,18 @@ class Landmarks(nn.Module):
         position, height = peaks[:, int(self.family[number])].unbind(dim=-1)
         unit = torch.ones_like(others) if under < 0 else self.positions(under, settings)[:, None, None]
         unit = torch.where(unit.abs() < 1, 1.0, unit)
-        grid = torch.linspace(0, 1, _GRID, device=others.device, dtype=torch.float64)
-        curve = splines(grid) @ self.table[number]
-        step = curve.diff()
-        step = torch.where(step.abs() < 1e-12, 1e-12, step)
-        # Where the curve, between each two points of the grid, meets each of the peaks: [B, K, grid - 1].
-        share = (position[..., None] / unit - others - curve[:-1]) / step
-        inside = (share >= 0) & (share < 1) & (height > LEAST_HEIGHT)[..., None]
-        value = grid[:-1] + share.clamp(0, 1) / (_GRID - 1)
-        width = (2 * self.tolerance[number] / (step.abs() * (_GRID - 1) * unit.abs())).clamp(max=_WIDEST)
+        low, high = self.table[number].unbind(dim=1)
+        # By how much a landmark may be off, in its unit; where a line is flat within that, all of it will do.
+        reach = 2 * self.tolerance[number] / unit.abs()  # [B, 1, 1]
+        flat = (high - low).abs() <= reach
+        step = torch.where(flat, 1.0, high - low)
+        wanted = position[..., None] / unit - others  # [B, K, 1]
+        share = (wanted - low) / step  # [B, K, BINS]
+        inside = torch.where(flat, (wanted - (low + high) / 2).abs() <= reach, (share >= 0) & (share < 1))
+        inside &= (height > LEAST_HEIGHT)[..., None]
+        share = torch.where(flat, 0.5, share.clamp(0, 1))
+        value = (torch.arange(BINS, device=low.device) + share) / BINS
+        width = torch.where(flat, 1.0, (reach / step.abs()).clamp(max=1.0)) / BINS
         tall, place = torch.where(inside, height[..., None], 0.0).flatten(1).topk(CANDIDATES, dim=1)
         worth = self._worth(number, tall, peaks)
         return value.flatten(1).gather(1, place), (width * inside).flatten(1).gather(1, place), worth
@@ -193,17 +208,6 @@ def grade(height: Tensor) -> Tensor:
     """Heights -> 0 for none, else from 1 up."""
     edges = torch.tensor(HEIGHTS, device=height.device, dtype=height.dtype)
     return torch.where(height > 0, 1 + torch.bucketize(height, edges), 0)
-
-
-def splines(settings: Tensor) -> Tensor:
-    """Settings `[...]` -> `[..., KNOTS]`, float64: uniform cubic B-splines (de Boor 1978) from 0 to 1."""
-    place = settings.double().clamp(0, 1)[..., None] * (KNOTS - 3) - torch.arange(
-        -1, KNOTS - 1, device=settings.device
-    )
-    apart = place.abs()
-    near = 2 / 3 - apart.square() + apart**3 / 2
-    far = (2 - apart).clamp(min=0) ** 3 / 6
-    return torch.where(apart < 1, near, far)
 
 
 def _interpolated(density: Tensor, at: Tensor) -> Tensor:

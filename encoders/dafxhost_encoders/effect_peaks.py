@@ -57,7 +57,8 @@ class Peaks(nn.Module):
         window = torch.hann_window(size, device=audio.device)
         spectra = each_clip(lambda clip: _logarithm(power(clip, window, size // 2)).mean(dim=-2), audio)
         cepstrum = torch.fft.irfft(spectra)[:, _LEAST_LAG : size // 2]
-        return _peaks(cepstrum.abs(), 128, 6, 1.0, float(_LEAST_LAG))
+        # Echoes are above zero; sums of lags, which echoes of echoes leave, mostly below.
+        return _peaks(cepstrum, 128, 6, 1.0, float(_LEAST_LAG))
 
     def _mirrors(self, audio: Tensor) -> Tensor:
         score = each_clip(self._symmetry, audio)
@@ -110,7 +111,7 @@ def _peaks(curve: Tensor, around: int, apart: int, step: float, start: float) ->
     highest = nn.functional.max_pool1d(height[:, None], 2 * apart + 1, 1, apart)[:, 0]
     tops = torch.where(height >= highest, height, 0.0)
     tops[:, 0] = tops[:, -1] = 0.0
-    found, place = tops.topk(COUNT, dim=1)
+    found, place = tops.clamp(min=0).topk(COUNT, dim=1)
     before, after = (height.gather(1, (place + k).clamp(0, curve.shape[1] - 1)) for k in (-1, 1))
     bend = before - 2 * found + after
     shift = torch.where(bend < -1e-6, 0.5 * (before - after) / bend, 0.0).clamp(-0.5, 0.5)
