@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dafxhost.training.landmark_weights import learn_weights
 from dafxhost.training.landmarks import BINS, GRADES, LEAST_HEIGHT, NOWHERE, Landmarks, grade, novel
 
 MOST = 6
@@ -52,6 +53,7 @@ def find_landmarks(
     for number, one in enumerate(found):
         for name, value in one.items():
             getattr(result, name)[number] = value
+    learn_weights(result, settings[~learn], peaks[~learn])
     return result
 
 

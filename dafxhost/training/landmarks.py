@@ -28,6 +28,7 @@ WAYS = 6
 CERTAIN = 0.4
 """Probability from which on a peak decides."""
 
+
 class Landmarks(nn.Module):
     """M functions from settings to positions, and what a peak there is worth.
 
@@ -38,7 +39,8 @@ class Landmarks(nn.Module):
             landmark: base `[M]`, its number or -1.
         tolerance: `[M]`, of positions. evidence: `[M, G, G]`: log of how much likelier a peak of a grade of
             height is at the landmark than elsewhere, where the highest peak of all has one of the grades
-            before; grade 0 is none at all.
+            before; grade 0 is none at all. nothing: `[M, G]`, what speaks for leaving the main parameter of
+            a landmark alone, of the first one of each.
     """
 
     family: Tensor
@@ -48,6 +50,7 @@ class Landmarks(nn.Module):
     slope: Tensor
     tolerance: Tensor
     evidence: Tensor
+    nothing: Tensor
 
     def __init__(self, count: int, parameters: int) -> None:
         super().__init__()
@@ -59,6 +62,7 @@ class Landmarks(nn.Module):
             ("slope", (count, parameters), torch.float64),
             ("tolerance", (count,), torch.float64),
             ("evidence", (count, GRADES, GRADES), torch.float64),
+            ("nothing", (count, GRADES), torch.float64),
         ):
             self.register_buffer(name, torch.zeros(size, dtype=kind))
 
@@ -93,12 +97,11 @@ class Landmarks(nn.Module):
         density, peaks = density.double(), novel(reference, dry).double()
         states = settings.double()[:, None]  # [B, W, P]: ways to put parameters, the likeliest first
         weight = torch.zeros(count, 1, dtype=torch.float64, device=settings.device)  # logarithms
-        for j in dict.fromkeys(self.main.tolist()):
-            numbers = [m for m in range(len(self)) if int(self.main[m]) == j]
+        for j, numbers in self.groups().items():
             ways = states.shape[1]
             belief = density[:, j, mask[j]].repeat_interleave(ways, dim=0)
             heard = peaks.repeat_interleave(ways, dim=0)
-            value, more = self._weighed(j, numbers, states.flatten(0, 1), belief, heard)
+            value, more = self.weighed(j, numbers, states.flatten(0, 1), belief, heard)
             choices = value.shape[1]
             total = (weight[..., None] + more.reshape(count, ways, choices)).flatten(1)
             weight, place = total.topk(min(WAYS, total.shape[1]), dim=1)
@@ -117,43 +120,59 @@ class Landmarks(nn.Module):
         That is, to the same value, or to one that gives its landmark the same place.
         """
         alike = (states - states[:, :1]).abs() < 1e-3
-        main = self.main.tolist()
-        for j in dict.fromkeys(main):
-            number = main.index(j)
+        for j, (number, *_) in self.groups().items():
             at = self.positions(number, states.flatten(0, 1)).reshape(states.shape[:2])
             same = (at - at[:, :1]).abs() < 2 * self.tolerance[number]
             alike[..., j] |= same & (at > NOWHERE / 2)
         return alike
 
-    def _weighed(
+    def groups(self) -> dict[int, list[int]]:
+        """Parameters, in the order in which they are put, and the landmarks that each moves."""
+        main = self.main.tolist()
+        return {j: [m for m, k in enumerate(main) if k == j] for j in dict.fromkeys(main)}
+
+    def weighed(
         self, j: int, numbers: list[int], settings: Tensor, density: Tensor, peaks: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Values `[B, Q + 1]` that a parameter may have by the landmarks that it moves: as it is comes last.
 
         And the logarithms of how likely they are.
         """
+        value, weight = self.candidates(j, numbers, settings, density, peaks)
+        grades, highest = self.grades(j, numbers, settings, value, peaks)
+        for k, number in enumerate(numbers):
+            weight = weight + self.evidence[number][highest[:, k, None], grades[:, k]]
+        none = sum(self.evidence[number][highest[:, k], 0] for k, number in enumerate(numbers))
+        none = none + self.nothing[numbers[0]][highest[:, 0]]
+        return torch.cat([value, settings[:, j : j + 1]], dim=1), torch.cat([weight, none[:, None]], dim=1)
+
+    def candidates(
+        self, j: int, numbers: list[int], settings: Tensor, density: Tensor, peaks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Values `[B, Q]` that put a landmark to a peak, and logarithms of how much is believed in each."""
         found = [self._crossings(number, settings, peaks) for number in numbers]
         value, width, worth = (torch.cat(part, dim=1) for part in zip(*found, strict=True))
-        first = (_interpolated(density, value) * width + 1e-30).log() + worth
-        place = first.topk(min(CANDIDATES, first.shape[1]), dim=1).indices
-        value, width = value.gather(1, place), width.gather(1, place)
+        believed = (_interpolated(density, value) * width + 1e-30).log()
+        place = (believed + worth).topk(min(CANDIDATES, value.shape[1]), dim=1).indices
+        value, width, believed = (x.gather(1, place) for x in (value, width, believed))
         # Those that several landmarks want are one candidate.
         same = (value[:, :, None] - value[:, None]).abs() < width[:, :, None]
         share = (same & (width > 0)[:, None]).sum(dim=2).clamp(min=1)
-        weight = (_interpolated(density, value) * width / share + 1e-30).log()
-        nothing = torch.zeros_like(value[:, :1])
-        none = torch.zeros_like(nothing)
-        for number in numbers:
-            at = self._moved(number, settings, j, value)
-            weight = weight + self._worth(number, self._height_at(number, at, peaks), peaks)
-            none = none + self._worth(number, nothing, peaks)
-        return torch.cat([value, settings[:, j : j + 1]], dim=1), torch.cat([weight, none], dim=1)
+        return value, believed - share.log()
 
-    def _moved(self, number: int, settings: Tensor, j: int, value: Tensor) -> Tensor:
-        """Positions `[B, Q]` of a landmark where parameter j has the values `[B, Q]` instead."""
+    def grades(
+        self, j: int, numbers: list[int], settings: Tensor, value: Tensor, peaks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Of M landmarks the grades `[B, M, Q]` of peaks where they would be, and of the highest `[B, M]`.
+
+        value: `[B, Q]`, of parameter j.
+        """
         many = settings[:, None].repeat(1, value.shape[1], 1)
         many[:, :, j] = value
-        return self.positions(number, many.flatten(0, 1)).reshape(value.shape)
+        at = [self.positions(number, many.flatten(0, 1)).reshape(value.shape) for number in numbers]
+        heights = [self._height_at(number, x, peaks) for number, x in zip(numbers, at, strict=True)]
+        highest = [peaks[:, int(self.family[number]), :, 1].amax(dim=1) for number in numbers]
+        return grade(torch.stack(heights, dim=1)), grade(torch.stack(highest, dim=1))
 
     def _crossings(self, number: int, settings: Tensor, peaks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values of the main parameter that put the landmark to a peak.
