@@ -63,8 +63,7 @@ def test_functions_of_settings_are_found(landmarks: Landmarks) -> None:
     assert float(landmarks.slope[0, 2]) == pytest.approx(80, abs=1)
     for number in (0, 1):
         error = (landmarks.positions(number, settings) - true[:, number]).abs()
-        # Splines round off the second one's steps.
-        assert float((error < 2).double().mean()) > (0.97, 0.6)[number]
+        assert float((error < 2).double().mean()) > (0.97, 0.9)[number]
 
 
 def test_parameters_are_put_where_peaks_are(landmarks: Landmarks) -> None:
@@ -136,13 +135,22 @@ def controller() -> Controller:
     return Controller(Heard(), parameters, hidden=8, depth=1).eval()
 
 
-def test_a_controller_answers_with_them_and_keeps_them(tmp_path: Path) -> None:
-    settings, peaks, dry = examples(4000)
+@pytest.fixture(scope="module")
+def taught() -> tuple[Controller, Tensor, Tensor]:
+    """A controller that has learned landmarks, and embeddings of inputs and references."""
+    settings, peaks, dry = examples(3000)
     settings = torch.cat([settings, torch.full((len(settings), 1), 0.5)], dim=1)
     one = controller()
     heard, input = peaks.flatten(1).float(), dry.flatten(1).float()
     assert one.landmarks is None
     one.find_landmarks(input, heard, settings)
+    return one, input, heard
+
+
+def test_a_controller_answers_with_them_and_keeps_them(
+    taught: tuple[Controller, Tensor, Tensor], tmp_path: Path
+) -> None:
+    one, input, heard = taught
     assert one.landmarks is not None and 0 in one.landmarks.main.tolist()
     with torch.no_grad():
         logits = one(input[:50], heard[:50])
@@ -157,12 +165,8 @@ def test_a_controller_answers_with_them_and_keeps_them(tmp_path: Path) -> None:
     assert other.landmarks is None
 
 
-def test_what_is_located_has_no_gradient() -> None:
-    settings, peaks, dry = examples(4000)
-    settings = torch.cat([settings, torch.full((len(settings), 1), 0.5)], dim=1)
-    one = controller()
-    heard, input = peaks.flatten(1).float(), dry.flatten(1).float()
-    one.find_landmarks(input, heard, settings)
+def test_what_is_located_has_no_gradient(taught: tuple[Controller, Tensor, Tensor]) -> None:
+    one, input, heard = taught
     logits = one(input[:40], heard[:40]).detach().requires_grad_()
     answer, put = one.settle(logits, input[:40], heard[:40])
     (gradient,) = torch.autograd.grad(answer.sum(), logits)

@@ -102,7 +102,8 @@ def test_the_gradient_through_a_proxy_finds_the_setting(controller: Controller) 
     optimiser = torch.optim.Adam([logits], lr=0.1)
     applied = torch.ones(4, dtype=torch.bool)
     for _ in range(150):
-        scalar, distances = proxy_objective(controller, proxy, logits, wanted, data.content[:4], applied, data.content[:4])
+        content = data.content[:4]
+        scalar, distances = proxy_objective(controller, proxy, logits, wanted, content, applied, content)
         optimiser.zero_grad()
         scalar.backward()
         optimiser.step()
