@@ -18,11 +18,11 @@ from dafxhost.training.trainer import train
 
 RECIPE: dict[str, Any] = {
     "encoder": "effect-features",
-    "encoder_options": {"columns": 768, "peaks": True},
+    "encoder_options": {"columns": 768},
     "hidden": 256,
     "dropout": 0.4,
     "sharpness": 2.0,
-    "pool": 16384,
+    "pool": 8192,
     "supervised_steps": 300,
     "anchor": 0.003,
     "proxy_clips": 300,
@@ -37,19 +37,23 @@ RECIPE: dict[str, Any] = {
     "max_minutes": 120.0,
 }
 SMALL = {
-    "encoder_options": {"columns": 256, "peaks": True},
+    "encoder_options": {"columns": 256},
     "hidden": 64,
     "depth": 1,
     "dropout": 0.5,
     "weight_decay": 0.3,
     "supervised_steps": 100,
 }
+PLACED = {"encoder_options": {"columns": 768, "peaks": True}}
+"""For effects that put something at a place that can be measured."""
+PLAIN: dict[str, Any] = {"hidden": 384, "pool_share": 0.35, "validation": 160, "max_minutes": 12.0}
+"""The command's own defaults, for longer: the default encoder is cheap, which pays for 18,000 examples."""
 EFFECTS: dict[str, dict[str, Any]] = {
     "mda-overdrive": {"supervised_steps": 500},
-    "mda-combo": {"supervised_steps": 600},
+    "mda-combo": PLAIN,
     "mda-multiband": {},
-    "mda-ringmod": {},
-    "mda-delay": {},
+    "mda-ringmod": {**PLACED, "pool": 16384},
+    "mda-delay": {**PLACED, "pool": 12288},
     "mda-thruzero": {},
     "mda-leslie": {},
     "mda-dynamics": SMALL,
@@ -72,9 +76,9 @@ def main() -> None:
     options = parser.parse_args()
     for effect in options.effects:
         print(effect, flush=True)
-        config = TrainConfig().replace(
-            **{**RECIPE, **EFFECTS[effect], "effect": effect, "data": options.data}
-        )
+        own = EFFECTS[effect]
+        shared = {} if own is PLAIN else RECIPE
+        config = TrainConfig().replace(**{**shared, **own, "effect": effect, "data": options.data})
         done = train(config, run_dir=options.runs / effect, on_event=show)
         print(f"  {done.run}: {done.validation / done.untouched:.3f}", flush=True)
         if options.ship:
