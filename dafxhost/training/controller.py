@@ -113,8 +113,8 @@ class Controller(nn.Module):
         """Learn landmarks, if the encoder has peaks, from what `fit_pairs` takes."""
         if self.encoder.peak_tolerances:
             tolerances = torch.tensor(self.encoder.peak_tolerances, dtype=torch.float64)
-            peaks = (self.encoder.peaks(x.cpu()) for x in (reference, dry))
-            found = find_landmarks(settings.cpu(), self.continuous.cpu(), *peaks, tolerances)
+            heard, before = (self.encoder.peaks(x.cpu()) for x in (reference, dry))
+            found = find_landmarks(settings.cpu(), self.continuous.cpu(), heard, before, tolerances)
             self.landmarks = found.to(self.mean.device) if len(found) else None
 
     def make_room(self, tensors: dict[str, Tensor]) -> None:

@@ -259,7 +259,8 @@ class Run:
         self, inputs: Sequence[np.ndarray], references: Sequence[np.ndarray]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings `[N, D]` of the inputs and of the references of N pairs of excerpts."""
-        return tuple(torch.cat([self._embed(clip) for clip in clips]) for clips in (inputs, references))
+        dry, reference = (torch.cat([self._embed(clip) for clip in clips]) for clips in (inputs, references))
+        return dry, reference
 
     @torch.no_grad()
     def logits(self, dry: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
