@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dafxhost.errors import RunError
-from dafxhost.training.distributed import Group, join
+from dafxhost.training.distributed import Group, end, join
 
 
 def network() -> nn.Sequential:
@@ -56,4 +56,5 @@ if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]))
     except RunError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        end(1)

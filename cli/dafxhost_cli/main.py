@@ -116,7 +116,13 @@ def main() -> None:
         code = 130
     except Exception as error:  # noqa: BLE001  (the last resort: one sentence for whatever comes)
         code = _failed(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if code and "torch" in sys.modules:
+        from dafxhost.training import distributed
+
+        if distributed.several():
+            distributed.end(code)
+    sys.exit(code)
 
 
 def _failed(error: Exception) -> int:

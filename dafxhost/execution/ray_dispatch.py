@@ -249,7 +249,8 @@ class RayPool(Dispatcher):
         self._next_look = 0.0
         if actor.ready:
             self._count(replaced=actor.workers)
-            self.lost.append(actor.node.name)
+            if actor.node.name not in self.lost:  # its cores may have come one by one, an actor each
+                self.lost.append(actor.node.name)
             jobs = sum(shard.jobs for shard in actor.shards)
             why = "it ended" if error is None else reason(error)
             log.warning("node %s was lost (%s); its %d renders go to others", actor.node.name, why, jobs)

@@ -12,12 +12,13 @@ of a machine. When a process fails, the others end with its message.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -98,6 +99,10 @@ class Group(Alone):
         self._together(lambda: dist.all_reduce(value, dist.ReduceOp.MAX))
         return bool(value)
 
+    def leave(self) -> None:
+        """Let go of the store. Nothing can be done together any more."""
+        del self._store
+
     def fail(self, error: BaseException) -> None:
         """Leave last words for the others, unless another process already has."""
         words = f"process {self.rank} of {self.size} ended: {error or type(error).__name__}"
@@ -115,6 +120,16 @@ class Group(Alone):
             self._store.set_timeout(timedelta(seconds=5))
             return self._store.get(_FAILED).decode()
         return f"another process of this training has ended without a word, or cannot be reached: {error}"
+
+
+def end(code: int) -> NoReturn:
+    """End this process of a broken group at once, with its output written.
+
+    At the interpreter's own end torch's threads, which still wait for others, may abort it instead.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
@@ -135,6 +150,10 @@ def join(device: torch.device) -> Iterator[Group]:
     finally:
         with suppress(RuntimeError):
             dist.destroy_process_group()
+        # What is raised keeps this frame, and with it the store, until the interpreter has gone too far to
+        # join its threads ("terminate called without an active exception").
+        group.leave()
+        del store
 
 
 def share_of(config: TrainConfig, rank: int, local_rank: int, local_size: int) -> TrainConfig:
