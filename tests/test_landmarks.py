@@ -102,6 +102,21 @@ def test_where_settings_move_nothing_there_are_no_landmarks() -> None:
     assert len(few) == 0
 
 
+def test_each_family_has_bases_of_its_own() -> None:
+    settings, peaks, dry = examples(2500)
+    twice, input = torch.cat([peaks, peaks], dim=1), torch.cat([dry, dry], dim=1)
+    every = torch.ones(4, dtype=torch.bool)
+    found = find_landmarks(settings, every, twice, input, TOLERANCES.repeat(2))
+    families, mains, bases = (x.tolist() for x in (found.family, found.main, found.base))
+    for family in (0, 1):
+        number = next(k for k in range(len(found)) if families[k] == family and mains[k] == 1)
+        assert bases[number] >= 0 and families[bases[number]] == family
+        at = found.positions(number, settings)
+        there = at.abs() < 1e6  # so few examples leave some bins without a line
+        error = (at - lags(settings)[:, 1]).abs()[there]
+        assert float(there.double().mean()) > 0.3 and float((error < 2).double().mean()) > 0.9
+
+
 def test_what_the_input_has_counts_for_nothing() -> None:
     reference = torch.tensor([[[[100.0, 9.0], [250.0, 8.0]]]])
     dry = torch.tensor([[[[250.5, 5.0], [100.0, 0.0]]]])

@@ -120,7 +120,8 @@ class Controller(nn.Module):
     def make_room(self, tensors: dict[str, Tensor]) -> None:
         """Be ready for a state that may have landmarks."""
         family = tensors.get("landmarks.family")
-        self.landmarks = None if family is None else Landmarks(len(family), len(self.values))
+        room = None if family is None else Landmarks(len(family), len(self.values))
+        self.landmarks = None if room is None else room.to(self.mean.device)
 
     def embed(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio `[B, C, T]` at `sample_rate` Hz -> embedding `[B, D]`."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dafxhost.training.landmark_weights import learn_weights
-from dafxhost.training.landmarks import BINS, GRADES, LEAST_HEIGHT, NOWHERE, Landmarks, grade, novel
+from dafxhost.training.landmarks import BINS, GRADES, LEAST_HEIGHT, NOWHERE, Landmarks, grade, novel, on_lines
 
 MOST = 6
 """Landmarks looked for in a family."""
@@ -48,7 +48,10 @@ def find_landmarks(
     found: list[dict[str, Any]] = []
     for family in range(peaks.shape[1]):
         searcher = _Searcher(settings, continuous, peaks[:, family], float(tolerances[family]), learn)
-        found += [{"family": family, **one} for one in searcher.search()]
+        before = len(found)  # a base is counted within its family so far
+        for one in searcher.search():
+            base = one["base"] + before if one["base"] >= 0 else -1
+            found.append({**one, "family": family, "base": base})
     result = Landmarks(len(found), settings.shape[1])
     for number, one in enumerate(found):
         for name, value in one.items():
@@ -149,7 +152,7 @@ class _Searcher:
         slope = solution[KNOTS:]
         edges = _splines(torch.linspace(0, 1, BINS + 1)) @ solution[:KNOTS]
         table = self._lines(j, unit, self.settings @ slope, edges)
-        predicted = self._on_lines(j, table, unit, slope)
+        predicted = (on_lines(table, self.settings[:, j]) + self.settings @ slope) * unit
         evidence, information = self._evidence(predicted)
         if information < _LEAST_INFORMATION:
             return None
@@ -182,12 +185,6 @@ class _Searcher:
                 if line is not None:
                     table[number] = line
         return table
-
-    def _on_lines(self, j: int, table: Tensor, unit: Tensor, slope: Tensor) -> Tensor:
-        place = self.settings[:, j].clamp(0, 1) * BINS
-        bin = place.long().clamp(max=BINS - 1)
-        low, high = table[bin].unbind(dim=1)
-        return (low + (place - bin) * (high - low) + self.settings @ slope) * unit
 
     def _first_window(self, predicted: Tensor) -> float:
         apart = torch.where(self.good, (self.position - predicted[:, None]).abs(), torch.inf).amin(dim=1)

@@ -71,10 +71,7 @@ class Landmarks(nn.Module):
 
     def positions(self, number: int, settings: Tensor) -> Tensor:
         """Of a landmark, at settings `[N, P]` -> `[N]`."""
-        place = settings[:, int(self.main[number])].double().clamp(0, 1) * BINS
-        bin = place.long().clamp(max=BINS - 1)
-        low, high = self.table[number][bin].unbind(dim=1)
-        main = low + (place - bin) * (high - low)
+        main = on_lines(self.table[number], settings[:, int(self.main[number])])
         value = main + settings.double() @ self.slope[number]
         base = int(self.base[number])
         return value if base < 0 else value * self.positions(base, settings)
@@ -212,6 +209,14 @@ class Landmarks(nn.Module):
         """Evidence of heights `[B, Q]` at a landmark."""
         highest = grade(peaks[:, int(self.family[number]), :, 1].amax(dim=1))
         return self.evidence[number][highest[:, None], grade(height)]
+
+
+def on_lines(table: Tensor, values: Tensor) -> Tensor:
+    """What lines `[BINS, 2]` say at values `[N]` of their parameter -> `[N]`."""
+    place = values.double().clamp(0, 1) * BINS
+    bin = place.long().clamp(max=BINS - 1)
+    low, high = table[bin].unbind(dim=1)
+    return low + (place - bin) * (high - low)
 
 
 def novel(reference: Tensor, dry: Tensor) -> Tensor:
