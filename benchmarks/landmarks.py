@@ -1,11 +1,13 @@
-"""What landmarks add to a controller: answers with and without them, side by side, on the same examples.
+"""What landmarks and signatures add to a controller: answers with and without them, side by side, on the
+same examples.
 
     python benchmarks/landmarks.py mda-ringmod --data ../shared/audio/test [--examples 200] [--certain 0.2]
 
 For each parameter that a landmark can locate: in how many examples it did, in how many of these the landmark
 lies where the true setting puts it (or where it puts another one: an echo taken for the other), and the
-median error of the parameter then, beside the controller's own. Then the MR-STFT distance to the target over
-the input left alone, without landmarks and with them. `--certain` tries other probabilities from which on a
+median error of the parameter then, beside the controller's own. Of one that a signature locates: in how many
+it lies within two steps of the table. Then the MR-STFT distance to the target over
+the input left alone, without them and with them. `--certain` tries other probabilities from which on a
 peak decides. `--validation` draws from the recordings of the folder that training kept back.
 """
 
@@ -26,6 +28,7 @@ from dafxhost.losses import MultiResolutionSTFT
 from dafxhost.run_folders import find_run
 from dafxhost.training import landmarks
 from dafxhost.training.runs import Run, load_run
+from dafxhost.training.signatures import GRID
 
 
 def distances(executor: dafxhost.Executor, made: ExampleBatch, settings: np.ndarray, rate: int) -> np.ndarray:
@@ -58,8 +61,11 @@ def hear(run: Run, made: ExampleBatch) -> tuple[Tensor, Tensor, Tensor]:
 def located(run: Run, made: ExampleBatch, plain: Tensor, answer: Tensor, put: Tensor) -> None:
     """Print a row for each parameter that landmarks locate."""
     found = run.controller.landmarks
-    assert found is not None
     true = torch.from_numpy(made.settings)
+    if run.controller.signatures is not None:
+        signed(run, made, plain, answer, put)
+    if found is None:
+        return
     where = {k: (found.positions(k, answer.double()), found.positions(k, true)) for k in range(len(found))}
     applied = torch.from_numpy(made.applied)
     for j in dict.fromkeys(found.main.tolist()):
@@ -75,6 +81,21 @@ def located(run: Run, made: ExampleBatch, plain: Tensor, answer: Tensor, put: Te
         )
 
 
+def signed(run: Run, made: ExampleBatch, plain: Tensor, answer: Tensor, put: Tensor) -> None:
+    """Print a row for each parameter that signatures locate."""
+    assert run.controller.signatures is not None
+    true, applied = torch.from_numpy(made.settings), torch.from_numpy(made.applied)
+    for j in run.controller.signatures.main.tolist():
+        some = put[:, j] & applied
+        error = [(x[some, j] - true[some, j]).abs() for x in (answer, plain)]
+        near = float((error[0] < 2 / GRID).double().mean())
+        print(
+            f"| {run.parameters[j].name} | {int(some.sum())} of {int(applied.sum())} | {near:.2f} | {near:.2f} "
+            f"| {float(error[0].median()):.4f} | {float(error[1].median()):.4f} |"
+        )
+        print(f"(and in {int((put[:, j] & ~applied).sum())} of {int((~applied).sum())} without the effect)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Answers with and without landmarks.")
     parser.add_argument("run", help="a run folder, or the name of an effect")
@@ -87,8 +108,8 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(options.run)
     run = load_run(folder if folder.is_dir() else find_run(options.run))
-    if run.controller.landmarks is None:
-        raise SystemExit(f"{run.path} has no landmarks")
+    if run.controller.landmarks is None and run.controller.signatures is None:
+        raise SystemExit(f"{run.path} has neither landmarks nor signatures")
     with dafxhost.Executor(dafxhost.effect(run.where)) as executor:
         source = FolderSource(options.data, run.sample_rate, "validation" if options.validation else "all")
         made = Examples(source, executor, sample_rate=run.sample_rate, samples=run.samples).batch(

@@ -44,6 +44,8 @@ SMALL = {
     "weight_decay": 0.3,
     "supervised_steps": 100,
 }
+ROOM = {**SMALL, "encoder_options": {"columns": 256, "cepstrum": True}, "hidden": 128, "pool": 10240}
+"""For steady filters of which a parameter changes everything: a room's size."""
 PLACED = {"encoder_options": {"columns": 768, "peaks": True}}
 """For effects that put something at a place that can be measured."""
 PLAIN: dict[str, Any] = {"hidden": 384, "pool_share": 0.35, "validation": 160, "max_minutes": 12.0}
@@ -51,13 +53,13 @@ PLAIN: dict[str, Any] = {"hidden": 384, "pool_share": 0.35, "validation": 160, "
 EFFECTS: dict[str, dict[str, Any]] = {
     "mda-overdrive": {"supervised_steps": 500},
     "mda-combo": PLAIN,
-    "mda-multiband": {},
+    "mda-multiband": PLAIN,
     "mda-ringmod": {**PLACED, "pool": 16384},
     "mda-delay": {**PLACED, "pool": 12288},
     "mda-thruzero": {},
     "mda-leslie": {},
-    "mda-dynamics": SMALL,
-    "mda-ambience": SMALL,
+    "mda-dynamics": PLAIN,
+    "mda-ambience": ROOM,
 }
 
 

@@ -60,6 +60,7 @@ class Encoder(nn.Module, ABC):
         name: what the registry calls it; `load_encoder` finds the class by it.
         stereo: whether it tells left from right: `embed` then sees `[B, 2, T]`.
         peak_tolerances: of an encoder with `peaks`, by how much the positions of each family may be off.
+        cepstrum_size: of an encoder with `cepstrum`, L.
         from_file: its factory takes `weights=FILE`, a file that only it can read (see `pretrained`).
     """
 
@@ -67,6 +68,7 @@ class Encoder(nn.Module, ABC):
     stereo: bool = False
     from_file: bool = False
     peak_tolerances: tuple[float, ...] = ()
+    cepstrum_size: int = 0
     embedding_size: int
     sample_rate: int
 
@@ -89,6 +91,13 @@ class Encoder(nn.Module, ABC):
         both are the mean.
         """
 
+    @property
+    def described(self) -> int:
+        """How many of the D values describe a clip, the first ones; others are only for `peaks` and
+        `cepstrum`.
+        """
+        return self.embedding_size
+
     def peaks(self, embedding: Tensor) -> Tensor:
         """Embeddings `[B, D]` -> `[B, F, K, 2]`: positions and heights of K peaks in each of F families.
 
@@ -96,6 +105,16 @@ class Encoder(nn.Module, ABC):
         in deviations of what surrounds a peak. See `dafxhost.training.landmarks`.
         """
         raise NotImplementedError(f"encoder {self.name!r} has no peaks")
+
+    def cepstrum(self, embedding: Tensor) -> Tensor:
+        """Embeddings `[B, D]` -> `[B, L]`: mean cepstra, to which a steady filter adds the same whatever is
+        played. See `dafxhost.training.signatures`.
+        """
+        raise NotImplementedError(f"encoder {self.name!r} has no cepstrum")
+
+    def cepstrum_of(self, audio: Tensor) -> Tensor:
+        """Audio `[B, T]` at the encoder's rate -> what `cepstrum` finds in its embedding, `[B, L]`."""
+        raise NotImplementedError(f"encoder {self.name!r} has no cepstrum")
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ other, and not at all in the middle); a plain regression answers with their mean
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from dafxhost.errors import ShapeError, UsageError
 from dafxhost.parameters import Parameter
 from dafxhost.training.landmark_search import find_landmarks
 from dafxhost.training.landmarks import Landmarks
+from dafxhost.training.signatures import INPUTS, Signatures, find_signatures
 
 MOST_LEVELS = 32
 """An integer of more values is treated as continuous."""
@@ -45,6 +46,7 @@ class Controller(nn.Module):
         mask: `[P, L]` bool, False where a parameter has fewer values than L.
         continuous: `[P]` bool.
         landmarks: what positions of peaks say about settings; None without.
+        signatures: what steady filters say about them; None without.
     """
 
     values: Tensor
@@ -85,6 +87,7 @@ class Controller(nn.Module):
         self.register_buffer("mean", torch.zeros(encoder.embedding_size))
         self.register_buffer("scale", torch.ones(encoder.embedding_size))
         width = encoder.pair_size or 3 * encoder.embedding_size
+        width += INPUTS if encoder.cepstrum_size else 0
         layers: list[nn.Module] = [nn.Dropout(dropout / 2)]
         for _ in range(depth):
             layers += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout)]
@@ -92,6 +95,7 @@ class Controller(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(width, values.numel())
         self.landmarks: Landmarks | None = None
+        self.signatures: Signatures | None = None
 
     def config(self) -> dict[str, Any]:
         """JSON-able options that make the same controller again, given encoder and parameters."""
@@ -117,11 +121,32 @@ class Controller(nn.Module):
             found = find_landmarks(settings.cpu(), self.continuous.cpu(), heard, before, tolerances)
             self.landmarks = found.to(self.mean.device) if len(found) else None
 
+    def find_signatures(
+        self,
+        reference: Tensor,
+        plain: Tensor,
+        settings: Tensor,
+        measure: Callable[[Tensor], Tensor],
+        seed: int,
+    ) -> None:
+        """Learn signatures, if the encoder has cepstra, from embeddings of references `[N, D]`, of clips
+        without the effect `[C, D]`, settings `[N, P]`, and `measure`, which plays noise through settings
+        `[K, P]` and gives cepstra `[K, L]`.
+        """
+        if self.encoder.cepstrum_size:
+            generator = torch.Generator().manual_seed(seed)
+            heard, without = (self.encoder.cepstrum(x.cpu()) for x in (reference, plain))
+            found = find_signatures(settings.cpu(), self.continuous.cpu(), heard, without, measure, generator)
+            self.signatures = found.to(self.mean.device) if len(found) else None
+
     def make_room(self, tensors: dict[str, Tensor]) -> None:
-        """Be ready for a state that may have landmarks."""
+        """Be ready for a state that may have landmarks and signatures."""
         family = tensors.get("landmarks.family")
         room = None if family is None else Landmarks(len(family), len(self.values))
         self.landmarks = None if room is None else room.to(self.mean.device)
+        main = tensors.get("signatures.main")
+        tables = None if main is None else Signatures(len(main), self.encoder.cepstrum_size)
+        self.signatures = None if tables is None else tables.to(self.mean.device)
 
     def embed(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio `[B, C, T]` at `sample_rate` Hz -> embedding `[B, D]`."""
@@ -133,9 +158,8 @@ class Controller(nn.Module):
             raise ShapeError(
                 f"embeddings have one shape [B, D], not {list(dry.shape)} and {list(reference.shape)}"
             )
-        logits = self.head(self.body(self._joined(dry, reference).clamp(-_CLIP, _CLIP))).reshape(
-            -1, *self.values.shape
-        )
+        joined = torch.cat([self._joined(dry, reference), self._told(reference)], dim=1)
+        logits = self.head(self.body(joined.clamp(-_CLIP, _CLIP))).reshape(-1, *self.values.shape)
         return logits.masked_fill(~self.mask, _NEVER)
 
     def _joined(self, dry: Tensor, reference: Tensor) -> Tensor:
@@ -144,6 +168,14 @@ class Controller(nn.Module):
             return self.encoder.pair(dry, reference)
         a, b = (dry - self.mean) / self.scale, (reference - self.mean) / self.scale
         return torch.cat([a, b, b - a], dim=1)
+
+    def _told(self, reference: Tensor) -> Tensor:
+        """What signatures tell of references `[B, D]`: `[B, INPUTS]`, or `[B, 0]` of an encoder without."""
+        if not self.encoder.cepstrum_size:
+            return reference.new_zeros(len(reference), 0)
+        if self.signatures is None:
+            return reference.new_zeros(len(reference), INPUTS)
+        return self.signatures.inputs(self.encoder.cepstrum(reference))
 
     def likeliest(self, logits: Tensor) -> Tensor:
         """Logits `[B, P, L]` -> index of each parameter's mode `[B, P]`.
@@ -171,7 +203,7 @@ class Controller(nn.Module):
         return (weights * self.values).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1e-20)
 
     def settle(self, logits: Tensor, dry: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """`decode`, but parameters that a landmark locates lie where it says.
+        """`decode`, but parameters that signatures or landmarks locate lie where these say.
 
         Args:
             logits: `[B, P, L]`. dry, reference: embeddings `[B, D]`.
@@ -180,13 +212,16 @@ class Controller(nn.Module):
             Settings `[B, P]`, and `[B, P]` bool: which were located; these have no gradient.
         """
         decoded = self.decode(logits)
-        if self.landmarks is None:
-            return decoded, torch.zeros_like(decoded, dtype=torch.bool)
-        peaks = (self.encoder.peaks(x) for x in (reference, dry))
-        located, put = self.landmarks.locate(
-            decoded.detach(), logits.detach().softmax(dim=-1), self.mask, *peaks
-        )
-        return torch.where(put, located.to(decoded), decoded), put
+        settings, put = decoded.detach(), torch.zeros_like(decoded, dtype=torch.bool)
+        if self.landmarks is not None:
+            peaks = (self.encoder.peaks(x) for x in (reference, dry))
+            settings, put = self.landmarks.locate(
+                settings, logits.detach().softmax(dim=-1), self.mask, *peaks
+            )
+        if self.signatures is not None:
+            settings, more = self.signatures.locate(self.encoder.cepstrum(reference), settings)
+            put = put | more
+        return torch.where(put, settings.to(decoded), decoded), put
 
     def answer(self, dry: Tensor, reference: Tensor) -> Tensor:
         """Embeddings `[B, D]` of input and reference -> settings `[B, P]`."""

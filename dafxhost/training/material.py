@@ -21,6 +21,8 @@ from dafxhost.training.controller import Controller
 from dafxhost.training.pool import Pool, PoolMaker, load_pool
 
 Batches = Callable[[int], tuple[Tensor, Tensor, Tensor]]
+TOGETHER = 16
+"""Clips embedded at once."""
 
 
 def mix(*numbers: int) -> int:
@@ -89,8 +91,29 @@ class Material(ABC):
                 self.controller.standardise(torch.cat([pool.dry.float(), reference]).to(self.device))
                 self.controller.fit_pairs(dry, reference, pool.settings)
                 self.controller.find_landmarks(dry, reference, pool.settings)
+                seed = mix(config.seed, 14)
+                self.controller.find_signatures(
+                    reference, pool.plain.float(), pool.settings, self._signatures, seed
+                )
                 self._save_state()
         return self._pool
+
+    def _signatures(self, settings: Tensor) -> Tensor:
+        """What settings `[K, P]` add to the mean cepstrum of noise, `[K, L]`."""
+        config, encoder = self.config, self.controller.encoder
+        rng = np.random.default_rng([config.seed, 15])
+        noise = rng.standard_normal((1, 1, config.samples)).astype(np.float32)
+        noise *= 0.25 / np.abs(noise).max()
+
+        def cepstra(audio: Tensor) -> Tensor:
+            return encoder.cepstrum_of(encoder.prepare(audio, config.sample_rate)).cpu()
+
+        rendered = self.executor.render(
+            noise, settings.double().numpy()[None], config.sample_rate, on_error="nan"
+        )
+        wet = torch.from_numpy(np.nan_to_num(np.asarray(rendered[0])))
+        rows = list(self.threads.map(cepstra, wet.split(TOGETHER)))
+        return torch.cat(rows) - cepstra(torch.from_numpy(noise))
 
     def _pool_facts(self) -> dict[str, Any]:
         """What a pool must have been made with to be of use here."""

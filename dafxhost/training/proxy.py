@@ -131,7 +131,8 @@ class DistanceProxy(nn.Module):
     """Distance between what two settings make of an input.
 
     Args:
-        controller: gives parameters' kinds and values. content_size: D, of the inputs' embeddings.
+        controller: gives parameters' kinds and values. content_size: how many of the first values of the
+            inputs' embeddings describe them.
         width: of the two hidden layers. points: dimensions in which distances are taken.
     """
 
@@ -158,6 +159,7 @@ class DistanceProxy(nn.Module):
     @torch.no_grad()
     def fit_content(self, content: Tensor) -> None:
         """Take the principal components of embeddings `[C, D]`, each scaled to a deviation of 1."""
+        content = content[:, : len(self.centre)]
         self.centre.copy_(content.mean(dim=0))
         centred = content - self.centre
         scale = centred.std(dim=0, correction=0) + 1e-2
@@ -168,7 +170,7 @@ class DistanceProxy(nn.Module):
 
     def describe(self, content: Tensor) -> Tensor:
         """Embeddings `[..., D]` -> `[..., CONTENT]`."""
-        return ((content - self.centre) @ self.basis).clamp(-4, 4)
+        return ((content[..., : len(self.centre)] - self.centre) @ self.basis).clamp(-4, 4)
 
     def points(self, settings: Tensor, described: Tensor, untouched: Tensor | None = None) -> Tensor:
         """Settings `[..., P]` on 0..1 (differentiable in continuous ones) -> points `[..., points]`.

@@ -69,7 +69,7 @@ def _proxy(session: Session) -> DistanceProxy:
 
     data: Distances = meter.measure(pool, clips, rng, say)
     torch.manual_seed(config.seed)
-    proxy = DistanceProxy(session.controller.cpu(), session.controller.encoder.embedding_size)
+    proxy = DistanceProxy(session.controller.cpu(), session.controller.encoder.described)
     session.about["proxy"] = {**fit_proxy(proxy, data, steps=FIT_STEPS), "renders": data.renders}
     session.controller.to(session.device)
     return proxy.to(session.device).requires_grad_(False)

@@ -302,7 +302,7 @@ class Run:
         """
         c = self.controller
         heard = c.embed(torch.from_numpy(np.ascontiguousarray(clips, np.float32)), self.sample_rate)
-        return ((heard - c.mean) / c.scale).double().numpy()
+        return ((heard - c.mean) / c.scale)[:, : c.encoder.described].double().numpy()
 
     def _embed(self, clip: np.ndarray) -> torch.Tensor:
         return self.controller.embed(torch.from_numpy(np.asarray(clip, np.float32))[None], self.sample_rate)

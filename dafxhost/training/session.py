@@ -35,7 +35,7 @@ from dafxhost.training.augmentation import AugmentedSource, MixedSource
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.controller import Controller
 from dafxhost.training.distributed import Alone
-from dafxhost.training.material import Batches, Material
+from dafxhost.training.material import TOGETHER, Batches, Material
 from dafxhost.training.material import mix as mix
 from dafxhost.training.memory import keep_memory
 from dafxhost.training.objective import Objective
@@ -47,8 +47,6 @@ from dafxhost.training.usage import CoreUsage
 OnEvent = Callable[[dict[str, Any]], None]
 WARM_UP = 20
 """Steps over which a learning rate rises."""
-TOGETHER = 16
-"""Clips embedded in one call."""
 RESERVE = 0.04
 """Share of the minutes kept for the last validation and for writing."""
 VALIDATION_BANK = 40

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dafxhost.encoders import Encoder, check_option
 from dafxhost.errors import UsageError
+from dafxhost_encoders import effect_cepstrum
 from dafxhost_encoders.effect_features import MINIMUM, RATE, EffectFeatures
 from dafxhost_encoders.effect_peaks import PACKED, TOLERANCES, Peaks, pack, unpack
 
@@ -32,6 +33,8 @@ class FeatureEncoder(Encoder):
         columns: how many; 0 keeps all.
         peaks: embeddings also hold where echoes, carriers and movements lie (`effect_peaks`), from which
             landmarks are learned (`dafxhost.training.landmarks`); controllers see nothing of them.
+        cepstrum: embeddings also hold the mean cepstrum (`effect_cepstrum`), in which signatures of settings
+            are looked for (`dafxhost.training.signatures`).
     """
 
     name = "effect-features"
@@ -39,33 +42,52 @@ class FeatureEncoder(Encoder):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, columns: int = 768, peaks: bool = False) -> None:
+    def __init__(self, columns: int = 768, peaks: bool = False, cepstrum: bool = False) -> None:
         check_option("columns", columns, 0)
         features = EffectFeatures()
-        super().__init__(features.size + (PACKED if peaks else 0), RATE, minimum_samples=MINIMUM)
+        more = (PACKED if peaks else 0) + (effect_cepstrum.SIZE if cepstrum else 0)
+        super().__init__(features.size + more, RATE, minimum_samples=MINIMUM)
         if columns > 2 * features.size:
             raise UsageError(f"there are {2 * features.size} columns, not {columns}")
         self.features, self.columns = features, columns
         self.finder = Peaks() if peaks else None
         self.peak_tolerances = TOLERANCES if peaks else ()
+        self.steady = effect_cepstrum.SteadyCepstrum() if cepstrum else None
+        self.cepstrum_size = effect_cepstrum.SIZE if cepstrum else 0
         kept = columns or 2 * features.size
         self.register_buffer("chosen", torch.arange(kept))
         self.register_buffer("mean", torch.zeros(kept))
         self.register_buffer("scale", torch.ones(kept))
 
     def config(self) -> dict[str, Any]:
-        return {"columns": self.columns, **({"peaks": True} if self.finder else {})}
+        more = {"peaks": self.finder is not None, "cepstrum": self.steady is not None}
+        return {"columns": self.columns, **{name: True for name, has in more.items() if has}}
 
     @torch.no_grad()
     def embed(self, audio: Tensor) -> Tensor:
-        if self.finder is None:
-            return self.features(audio)
-        return torch.cat([self.features(audio), pack(self.finder(audio))], dim=1)
+        parts = [self.features(audio)]
+        if self.finder is not None:
+            parts.append(pack(self.finder(audio)))
+        if self.steady is not None:
+            parts.append(self.steady(audio))
+        return torch.cat(parts, dim=1)
+
+    @property
+    def described(self) -> int:
+        return self.features.size
 
     def peaks(self, embedding: Tensor) -> Tensor:
         if self.finder is None:
             return super().peaks(embedding)
-        return unpack(embedding[:, self.features.size :])
+        return unpack(embedding[:, self.features.size :][:, :PACKED])
+
+    def cepstrum(self, embedding: Tensor) -> Tensor:
+        if self.steady is None:
+            return super().cepstrum(embedding)
+        return embedding[:, -self.cepstrum_size :]
+
+    def cepstrum_of(self, audio: Tensor) -> Tensor:
+        return super().cepstrum_of(audio) if self.steady is None else self.steady(audio)
 
     def _both(self, dry: Tensor, reference: Tensor) -> Tensor:
         dry, reference = dry[:, : self.features.size], reference[:, : self.features.size]
