@@ -90,8 +90,8 @@ def signed(run: Run, made: ExampleBatch, plain: Tensor, answer: Tensor, put: Ten
         error = [(x[some, j] - true[some, j]).abs() for x in (answer, plain)]
         near = float((error[0] < 2 / GRID).double().mean())
         print(
-            f"| {run.parameters[j].name} | {int(some.sum())} of {int(applied.sum())} | {near:.2f} | {near:.2f} "
-            f"| {float(error[0].median()):.4f} | {float(error[1].median()):.4f} |"
+            f"| {run.parameters[j].name} | {int(some.sum())} of {int(applied.sum())} | {near:.2f} "
+            f"| {near:.2f} | {float(error[0].median()):.4f} | {float(error[1].median()):.4f} |"
         )
         print(f"(and in {int((put[:, j] & ~applied).sum())} of {int((~applied).sum())} without the effect)")
 

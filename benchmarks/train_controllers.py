@@ -48,8 +48,12 @@ ROOM = {**SMALL, "encoder_options": {"columns": 256, "cepstrum": True}, "hidden"
 """For steady filters of which a parameter changes everything: a room's size."""
 PLACED = {"encoder_options": {"columns": 768, "peaks": True}}
 """For effects that put something at a place that can be measured."""
-PLAIN: dict[str, Any] = {"hidden": 384, "pool_share": 0.35, "validation": 160, "max_minutes": 12.0}
-"""The command's own defaults, for longer: the default encoder is cheap, which pays for 18,000 examples."""
+PLAIN: dict[str, Any] = {
+    **{name: RECIPE[name] for name in ("sharpness", "anchor", "proxy_rate", "step", "rate", "validation")},
+    "hidden": 384, "pool_share": 0.35, "supervised_share": 0.1, "proxy_clips": 400, "proxy_steps": 400,
+    "proxy_epoch": 100, "max_minutes": 16.0,
+}  # fmt: skip
+"""With the default encoder, which is cheap: 20,000 examples and more."""
 EFFECTS: dict[str, dict[str, Any]] = {
     "mda-overdrive": {"supervised_steps": 500},
     "mda-combo": PLAIN,

@@ -137,10 +137,9 @@ def refine_setting(
     Returns:
         `score` and `start_score` are expected MR-STFT distances. Ctrl-C ends it with the best so far.
     """
-    a, b = np.stack(_few(inputs)), _few(references)
-    style = StyleScore(executor, a, b, run.sample_rate, run.standardised)
     if budget < FEWEST:
-        return search(run.parameters, style, start, budget=budget, seed=seed, progress=progress)
+        return search_style(run, executor, inputs, references, start, budget, progress, seed)
+    a, style = _judge(run, executor, inputs, references)
     embedded = run.embed_pairs(inputs, references)
     heard = run.logits(*embedded)
     held = run.located_pairs(heard, embedded)[1]
@@ -155,6 +154,33 @@ def refine_setting(
         interrupted = True
     setting, score, before = tried.decide(executor, a, run.sample_rate)
     return SearchResult(setting, score, before, tried.count, tried.history, interrupted)
+
+
+def search_style(
+    run: Run,
+    executor: Any,
+    inputs: Sequence[np.ndarray],
+    references: Sequence[np.ndarray],
+    start: np.ndarray,
+    budget: int,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> SearchResult:
+    """CMA-ES on the style score, begun at `start` `[P]`: what is believed of the setting plays no part.
+
+    Of the run only the encoder is used, which hears. Arguments as of `refine_setting`; `score` and
+    `start_score` of the result are style scores.
+    """
+    _, style = _judge(run, executor, inputs, references)
+    return search(run.parameters, style, start, budget=budget, seed=seed, progress=progress)
+
+
+def _judge(
+    run: Run, executor: Any, inputs: Sequence[np.ndarray], references: Sequence[np.ndarray]
+) -> tuple[np.ndarray, StyleScore]:
+    """Excerpts `[E, 1, T]` of the input on which settings are tried, and what judges them."""
+    excerpts = np.stack(_few(inputs))
+    return excerpts, StyleScore(executor, excerpts, _few(references), run.sample_rate, run.standardised)
 
 
 class Population:

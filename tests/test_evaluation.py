@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dafxhost.data.sources import FolderSource
 from dafxhost.errors import RunError, UsageError
@@ -130,6 +131,15 @@ def test_a_search_is_measured_beside_the_controller(run: Path, heard: FolderSour
     assert refined.mean < alone.mean  # a search of so few renders lives of where it begins
     with pytest.raises(UsageError, match="refine is -1"):
         evaluate(run, heard, 1, refine=-1)
+
+
+def test_a_search_alone_knows_nothing_of_the_controller(run: Path, heard: FolderSource) -> None:
+    one, other = load_run(run), load_run(run)
+    with torch.no_grad():
+        other.controller.head.weight.neg_()
+    alone = [evaluate(r, heard, 3, seed=4, workers=2, search=[30], metrics=["mel"]) for r in (one, other)]
+    assert alone[0].row("30 renders alone") == alone[1].row("30 renders alone")
+    assert alone[0].row("controller").mean != alone[1].row("controller").mean
 
 
 def test_refusals(run: Path, heard: FolderSource, tmp_path: Path) -> None:

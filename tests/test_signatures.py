@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from torch import Tensor
 
 import dafxhost
 from dafxhost.registry import encoder as make_encoder
+from dafxhost.training import signatures
 from dafxhost.training.controller import Controller
-from dafxhost.training.runs import load_weights, tensors_of
+from dafxhost.training.runs import load_run, load_weights, tensors_of
 from dafxhost.training.signatures import GRID, INPUTS, RANGES, Signatures, find_signatures, log_edges, match
+from dafxhost.training.trainer import train
 from dafxhost_encoders.effect_cepstrum import LAGS, SCALE, SIZE, SteadyCepstrum
+from test_training import SMALL, Stop, stopper, weights
+from training_effects import write_audio
 
 EVERY = torch.tensor([True, True, True])
 
@@ -44,6 +49,11 @@ def heard(count: int, seed: int = 0, noise: float = 1.0) -> tuple[Tensor, Tensor
 
 def nothing(count: int) -> Tensor:
     return torch.randn(count, SIZE, generator=torch.Generator().manual_seed(9))
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_audio(tmp_path_factory.mktemp("audio"))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +131,8 @@ def test_a_controller_keeps_them_and_puts_what_they_locate(found: Signatures) ->
     encoder = make_encoder("effect-features", columns=32, cepstrum=True)
     parameters = dafxhost.effect("mda-combo").parameters[:3]
     one, other = (Controller(encoder, parameters, hidden=16, depth=1) for _ in range(2))
-    one.eval(), other.eval()
+    one.eval()
+    other.eval()
     one.signatures = found
     settings, cepstra = heard(40, seed=2)
     embedded = torch.zeros(40, encoder.embedding_size)
@@ -131,6 +142,26 @@ def test_a_controller_keeps_them_and_puts_what_they_locate(found: Signatures) ->
     assert (answer[:, 0] - settings[:, 0])[put[:, 0]].abs().median() < 2 / GRID
     load_weights(other, tensors_of(one), "here")  # type: ignore[arg-type]
     assert torch.equal(other.answer(embedded, embedded), one.answer(embedded, embedded))
+
+
+def test_training_learns_them_for_a_room_and_resumes(
+    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "_TRIED", 1)
+    config = SMALL.replace(
+        effect="mda-ambience", provider="builtin", encoder="effect-features",
+        encoder_options={"columns": 64, "cepstrum": True}, sample_rate=24000, samples=65536, loss_samples=0,
+        pool=160, supervised_steps=4, end_to_end_steps=4, epoch_steps=2, data=str(audio),
+    )  # fmt: skip
+    whole = train(config, run_dir=tmp_path / "whole")
+    run = load_run(whole.run)
+    assert run.controller.signatures is not None
+    assert [run.parameters[j].name for j in run.controller.signatures.main.tolist()] == ["size"]
+    with pytest.raises(Stop):
+        train(config, run_dir=tmp_path / "cut", on_event=stopper("end-to-end", 3, Stop))
+    resumed = train(resume=tmp_path / "cut")
+    a, b = weights(whole.run), weights(resumed.run)
+    assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_the_encoder_gives_the_cepstrum_beside_its_features() -> None:

@@ -69,8 +69,8 @@ def evaluate(
         apply_probability: how often an example has the effect at all. 0.9 is Grant's; where it has not, the
             target is the dry input, and the input left alone is perfect.
         refine: settings to try around the controller's answer, as `transfer` does: measured as a way of its
-            own, and so is the same search begun at the effect's defaults, without the controller. Neither
-            sees the target.
+            own, and so is CMA-ES with as many settings, begun at the effect's defaults, which knows nothing
+            of what the controller believes. Neither sees the target.
         search: further numbers of settings for a search begun at the defaults.
         metrics: names of `dafxhost.metrics.METRICS`, "default" or "all". MR-STFT is always measured.
         protocol: of `dafxhost.training.protocols`: "grant" or "level-matched".
