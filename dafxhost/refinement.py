@@ -118,6 +118,7 @@ def refine_setting(
     budget: int,
     progress: Progress | None = None,
     seed: int = 0,
+    believing: bool = True,
 ) -> SearchResult:
     """A setting by which the input is likely to sound nearer to the reference than by `start` `[P]`.
 
@@ -133,13 +134,16 @@ def refine_setting(
         inputs, references: excerpts `[1, T]` at the run's rate and level; up to three of each are used,
             spread over those given.
         budget: settings to try, each once. progress, seed: as of `dafxhost.search.search`.
+        believing: False leaves out what the controller believes, so that nothing but its encoder is used: a
+            search by CMA-ES whatever the budget.
 
     Returns:
         `score` and `start_score` are expected MR-STFT distances. Ctrl-C ends it with the best so far.
     """
-    if budget < FEWEST:
-        return search_style(run, executor, inputs, references, start, budget, progress, seed)
-    a, style = _judge(run, executor, inputs, references)
+    a = np.stack(_few(inputs))
+    style = StyleScore(executor, a, _few(references), run.sample_rate, run.standardised)
+    if budget < FEWEST or not believing:
+        return search(run.parameters, style, start, budget=budget, seed=seed, progress=progress)
     embedded = run.embed_pairs(inputs, references)
     heard = run.logits(*embedded)
     held = run.located_pairs(heard, embedded)[1]
@@ -154,33 +158,6 @@ def refine_setting(
         interrupted = True
     setting, score, before = tried.decide(executor, a, run.sample_rate)
     return SearchResult(setting, score, before, tried.count, tried.history, interrupted)
-
-
-def search_style(
-    run: Run,
-    executor: Any,
-    inputs: Sequence[np.ndarray],
-    references: Sequence[np.ndarray],
-    start: np.ndarray,
-    budget: int,
-    progress: Progress | None = None,
-    seed: int = 0,
-) -> SearchResult:
-    """CMA-ES on the style score, begun at `start` `[P]`: what is believed of the setting plays no part.
-
-    Of the run only the encoder is used, which hears. Arguments as of `refine_setting`; `score` and
-    `start_score` of the result are style scores.
-    """
-    _, style = _judge(run, executor, inputs, references)
-    return search(run.parameters, style, start, budget=budget, seed=seed, progress=progress)
-
-
-def _judge(
-    run: Run, executor: Any, inputs: Sequence[np.ndarray], references: Sequence[np.ndarray]
-) -> tuple[np.ndarray, StyleScore]:
-    """Excerpts `[E, 1, T]` of the input on which settings are tried, and what judges them."""
-    excerpts = np.stack(_few(inputs))
-    return excerpts, StyleScore(executor, excerpts, _few(references), run.sample_rate, run.standardised)
 
 
 class Population:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +15,7 @@ from dafxhost.execution.front import BaseExecutor
 from dafxhost.losses import MultiResolutionSTFT
 from dafxhost.metrics import Choice, Measurer
 from dafxhost.metrics.table import PRIMARY
-from dafxhost.refinement import refine_setting, search_style
-from dafxhost.search import SearchResult
+from dafxhost.refinement import refine_setting
 from dafxhost.training import identification, runs
 from dafxhost.training.config import TrainConfig
 from dafxhost.training.protocols import Protocol
@@ -121,13 +119,11 @@ class Bench:
         columns = [self._predict(name, run, made) for name, run in self.controllers.items()]
         if self.refine:
             columns.append(
-                self._search(
-                    f"controller and {self.refine} renders", refine_setting, made, columns[0], self.refine
-                )
+                self._search(f"controller and {self.refine} renders", made, columns[0], self.refine)
             )
         default = np.repeat(self.executor.effect.default_setting()[None], len(made), axis=0)
         columns += [
-            self._search(_alone(budget), search_style, made, default, budget) for budget in self.alone
+            self._search(_alone(budget), made, default, budget, believing=False) for budget in self.alone
         ]
         columns += [rng.random((len(made), len(constant))), np.repeat(constant[None], len(made), axis=0)]
         columns.append(made.settings)  # the oracle's
@@ -144,14 +140,17 @@ class Bench:
         return np.concatenate(list(self.threads.map(one, range(len(made)))))
 
     def _search(
-        self, name: str, how: Callable[..., SearchResult], made: ExampleBatch, starts: np.ndarray, budget: int
+        self, name: str, made: ExampleBatch, starts: np.ndarray, budget: int, believing: bool = True
     ) -> np.ndarray:
         """The settings that a search from `starts` `[B, P]` finds; it knows inputs and references only."""
 
         def one(i: int) -> np.ndarray:
             pair = [made.dry[i]], [made.reference[i]]
             with self.watch(name):
-                return how(self.run, self.executor, *pair, starts[i], budget, seed=i).setting
+                found = refine_setting(
+                    self.run, self.executor, *pair, starts[i], budget, seed=i, believing=believing
+                )
+                return found.setting
 
         return np.stack(list(self.threads.map(one, range(len(made)))))
 
