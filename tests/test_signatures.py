@@ -58,13 +58,8 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found() -> Signatures:
-    settings, every, cepstra = _learning()
-    return find_signatures(settings, every, cepstra, nothing(75), measure, torch.Generator().manual_seed(0))
-
-
-def _learning() -> tuple[Tensor, Tensor, Tensor]:
     settings, cepstra = heard(600)
-    return settings, EVERY, cepstra
+    return find_signatures(settings, EVERY, cepstra, nothing(75), measure, torch.Generator().manual_seed(0))
 
 
 def test_the_parameter_is_found_and_its_value_in_new_examples(found: Signatures) -> None:

@@ -158,7 +158,9 @@ class Controller(nn.Module):
             raise ShapeError(
                 f"embeddings have one shape [B, D], not {list(dry.shape)} and {list(reference.shape)}"
             )
-        joined = torch.cat([self._joined(dry, reference), self._told(reference)], dim=1)
+        joined = self._joined(dry, reference)
+        if self.encoder.cepstrum_size:
+            joined = torch.cat([joined, self._told(reference)], dim=1)
         logits = self.head(self.body(joined.clamp(-_CLIP, _CLIP))).reshape(-1, *self.values.shape)
         return logits.masked_fill(~self.mask, _NEVER)
 
@@ -170,9 +172,7 @@ class Controller(nn.Module):
         return torch.cat([a, b, b - a], dim=1)
 
     def _told(self, reference: Tensor) -> Tensor:
-        """What signatures tell of references `[B, D]`: `[B, INPUTS]`, or `[B, 0]` of an encoder without."""
-        if not self.encoder.cepstrum_size:
-            return reference.new_zeros(len(reference), 0)
+        """What signatures tell of references `[B, D]`: `[B, INPUTS]`, zeros while there are none."""
         if self.signatures is None:
             return reference.new_zeros(len(reference), INPUTS)
         return self.signatures.inputs(self.encoder.cepstrum(reference))

@@ -4,7 +4,7 @@ A filter that does not move adds the logarithm of its response to the logarithm 
 cepstrum of its response to the mean cepstrum of every recording (Bogert, Healy and Tukey 1963). What it adds,
 its signature, is measured on noise. A room of some size has hundreds of weak reflections, none of which can
 be seen in a recording by itself; the inner product with the signature of the right size sees all of them
-(the matched filter: Turin, IRE Transactions on Information Theory 6, 1960, equation 11). So parameters whose
+(the matched filter: Turin, IRE Transactions on Information Theory 6, 1960). So parameters whose
 smallest moves change the signature altogether, of which features that generalise say least, are found best.
 
 For each such parameter a table of signatures is kept, over its range. Nothing is rendered at an answer.
@@ -88,12 +88,9 @@ class Signatures(nn.Module):
     def locate(self, cepstra: Tensor, settings: Tensor) -> tuple[Tensor, Tensor]:
         """Settings `[B, P]` with what mean cepstra `[B, L]` tell for sure, and `[B, P]` bool: what it is."""
         values, evidence, _ = self.weigh(cepstra)
-        settings, put = settings.clone(), torch.zeros_like(settings, dtype=torch.bool)
-        settings[:, self.main] = torch.where(
-            evidence >= self.threshold, values.to(settings), settings[:, self.main]
-        )
-        put[:, self.main] = evidence >= self.threshold
-        return settings, put
+        said, put = settings.clone(), torch.zeros_like(settings, dtype=torch.bool)
+        said[:, self.main], put[:, self.main] = values.to(settings), evidence >= self.threshold
+        return torch.where(put, said, settings), put
 
 
 def match(cepstra: Tensor, signatures: Tensor, edges: list[int]) -> tuple[Tensor, Tensor, Tensor]:
